@@ -1,0 +1,13 @@
+"""Durable workflows for Django: plans are rows, Redis is a doorbell, nothing is replayed.
+
+This package root exports what authors of actions need and imports no models, so an app's ``actions`` module may be
+imported at any time. Application code triggers through `dynflow_app.triggering`, operators through
+`dynflow_app.control`.
+"""
+
+from __future__ import annotations
+
+from dynflow_app.actions.base import BaseAction
+
+__version__ = "0.1.0"
+__all__ = ["BaseAction"]

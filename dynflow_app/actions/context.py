@@ -1,0 +1,67 @@
+"""What an action may ask of the engine in each phase. Planner and worker supply the implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dynflow_app.serialization import OutputReference
+
+if TYPE_CHECKING:
+    from dynflow_app.actions.base import BaseAction
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """What `plan_action` and `plan_self` return: the place of an action in the plan being made."""
+
+    number: int
+    name: str
+    output: OutputReference
+    """Placeholder for what its ``run`` will put into its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRecord:
+    """An action of the plan as the ledger has it."""
+
+    number: int
+    name: str
+    input: dict[str, Any]
+    output: dict[str, Any]
+    state: str | None
+    """State of its run step; None if it has none."""
+    error: dict[str, Any] | None
+
+
+class PlanContext(Protocol):
+    """While planning."""
+
+    def plan_action(
+        self, caller: BaseAction, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> PlannedAction:
+        """Plan another action at the current place of the flow."""
+
+    def plan_self(self, action: BaseAction, given: dict[str, Any]) -> PlannedAction:
+        """Place the steps of `action` itself at the current place of the flow."""
+
+    def block(self, kind: str) -> AbstractContextManager[None]:
+        """A nested sequence or concurrence."""
+
+
+class RunContext(Protocol):
+    """While a step runs."""
+
+    input: dict[str, Any]
+    output: dict[str, Any]
+    attempt: int
+    plan_id: str
+    step_key: str
+
+    def log(self, text: str) -> None:
+        """Append an output chunk."""
+
+    def planned_actions(self, number: int, name: str | None) -> Iterator[ActionRecord]:
+        """The actions that action `number` planned, of class `name` or of any."""

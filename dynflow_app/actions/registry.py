@@ -1,0 +1,44 @@
+"""Name to class, filled as classes are defined. The ledger stores names; nothing is imported because a row says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dynflow_app.exceptions import UnknownActionError
+
+if TYPE_CHECKING:
+    from dynflow_app.actions.base import BaseAction
+
+_classes: dict[str, type[BaseAction]] = {}
+
+
+def register(action_class: type[BaseAction]) -> None:
+    """Make `action_class` known by its name; a later definition of the same name wins (code reloading)."""
+    _classes[action_name(action_class)] = action_class
+
+
+def action_name(action_class: type[BaseAction]) -> str:
+    """The name stored in the ledger: module and qualified class name."""
+    return f"{action_class.__module__}.{action_class.__qualname__}"
+
+
+def find(name: str) -> type[BaseAction]:
+    """The class called `name`. Raises `UnknownActionError`."""
+    try:
+        return _classes[name]
+    except KeyError:
+        raise UnknownActionError(
+            f"This process knows no action {name!r}. Define it in the 'actions' module of an installed app, "
+            "and restart workers after deploying it.",
+            name=name,
+        ) from None
+
+
+def known(name: str) -> type[BaseAction] | None:
+    """The class called `name`, or None."""
+    return _classes.get(name)
+
+
+def all_classes() -> list[type[BaseAction]]:
+    """Every known action class, by name."""
+    return [_classes[name] for name in sorted(_classes)]

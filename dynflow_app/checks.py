@@ -1,0 +1,190 @@
+"""System checks: what is wrong with the configuration, and what to do about it.
+
+Those tagged ``dynflow_network`` open connections and run only when asked for
+(``manage.py check --tag dynflow_network``); those that need the database run with ``--database``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_type_hints
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, Warning
+from django.db import DatabaseError, connections
+
+from dynflow_app import transport
+from dynflow_app.actions import registry
+from dynflow_app.conf import IN_PROCESS, KNOWN_KEYS, RQ, Defaults, settings, unknown_key_message
+from dynflow_app.exceptions import SchemaOutdatedError
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.processes.registration import require_schema
+from dynflow_app.transport.base import TransportError
+
+NETWORK = "dynflow_network"
+
+
+def register() -> None:
+    """Register every check."""
+    for check in (check_settings, check_queues, check_actions, check_vendor, check_time_zones):
+        checks.register(check, "dynflow")
+    checks.register(check_redis, NETWORK, deploy=True)
+    checks.register(check_schema, Tags.database, deploy=True)  # without deploy it would forbid "migrate" itself
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E001, E002: keys and values of ``DYNFLOW``."""
+    given = getattr(django_settings, "DYNFLOW", {})
+    if not isinstance(given, dict):
+        return [Error("DYNFLOW is not a dictionary.", hint="Write DYNFLOW = {}.", id="dynflow_app.E002")]
+    return [*_unknown_keys(given), *_bad_values({key: given[key] for key in given.keys() & KNOWN_KEYS})]
+
+
+def _unknown_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key in sorted(given.keys() - KNOWN_KEYS):
+        yield Error(
+            unknown_key_message(key),
+            hint=f"Known settings: {', '.join(sorted(KNOWN_KEYS))}.",
+            id="dynflow_app.E001",
+        )
+
+
+def _bad_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key, value in sorted(given.items()):
+        expected = _expectation(key, value)
+        if expected:
+            yield Error(
+                f"DYNFLOW[{key!r}] is {value!r}.", hint=f"It must be {expected}.", id="dynflow_app.E002"
+            )
+
+
+def _expectation(key: str, value: Any) -> str:
+    """What `key` must be, if `value` is not that."""
+    if key == "EXECUTOR":
+        return "" if value in (RQ, IN_PROCESS) else f"{RQ!r} or {IN_PROCESS!r}"
+    kind = get_type_hints(Defaults)[key]
+    if kind is str:
+        return "" if isinstance(value, str) else "text"
+    if value is None:
+        return "" if type(None) in getattr(kind, "__args__", ()) else "a number"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or value <= 0:
+        return "a number above zero"
+    return "" if kind is float or isinstance(value, int) else "a whole number above zero"
+
+
+def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E003, E004, E009: what RQ needs."""
+    if settings.in_process:
+        return []
+    queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
+    if not apps.is_installed("django_rq") or not queues:
+        return [
+            Error(
+                "django_rq or RQ_QUEUES is missing.",
+                hint="Add 'django_rq' to INSTALLED_APPS and RQ_QUEUES = {'default': {'URL': ...}, "
+                "'dynflow_orchestrator': {'URL': ...}}, or set DYNFLOW = {'EXECUTOR': 'in-process'}.",
+                id="dynflow_app.E003",
+            )
+        ]
+    found: list[CheckMessage] = []
+    for key in ("DEFAULT_QUEUE", "ORCHESTRATOR_QUEUE"):
+        name = getattr(settings, key)
+        if name not in queues:
+            found.append(_unknown_queue(f"DYNFLOW[{key!r}]", name, queues, "dynflow_app.E004"))
+    for name, options in queues.items():
+        if options.get("ASYNC") is False:
+            found.append(
+                Error(
+                    f"The queue {name!r} runs jobs synchronously (ASYNC is off).",
+                    hint="Steps must not run where they are triggered; remove ASYNC from RQ_QUEUES.",
+                    id="dynflow_app.E009",
+                )
+            )
+    return found
+
+
+def _unknown_queue(who: str, name: str, queues: dict[str, Any], check_id: str) -> Error:
+    near = difflib.get_close_matches(name, queues, n=1)
+    return Error(
+        f"{who} names the queue {name!r}, which RQ_QUEUES does not have.",
+        hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Known queues: {', '.join(sorted(queues))}.",
+        id=check_id,
+    )
+
+
+def check_actions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E005: queues of actions."""
+    if settings.in_process:
+        return []
+    queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
+    return [
+        _unknown_queue(registry.action_name(action), action.queue, queues, "dynflow_app.E005")
+        for action in registry.all_classes()
+        if queues and action.queue is not None and action.queue not in queues
+    ]
+
+
+def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E010, W001, W008: the ledger's database."""
+    connection = connections[ledger_alias()]
+    if connection.vendor not in ("postgresql", "sqlite"):
+        return [
+            Error(
+                f"The ledger cannot live in {connection.display_name}.",
+                hint="Use PostgreSQL, or SQLite for a start; a database router may send dynflow_app there.",
+                id="dynflow_app.E010",
+            )
+        ]
+    if connection.vendor != "sqlite":
+        return []
+    found: list[CheckMessage] = []
+    if not django_settings.DEBUG and not settings.in_process:
+        found.append(
+            Warning(
+                "The ledger is in SQLite, which has one writer at a time.",
+                hint="Use PostgreSQL, or DYNFLOW = {'EXECUTOR': 'in-process'} for a small installation.",
+                id="dynflow_app.W001",
+            )
+        )
+    if connection.settings_dict["OPTIONS"].get("transaction_mode", "").upper() != "IMMEDIATE":
+        found.append(
+            Warning(
+                "SQLite's transactions begin without the right to write, so they fail when two write at once.",
+                hint="Add 'transaction_mode': 'IMMEDIATE' to the OPTIONS of the database.",
+                id="dynflow_app.W008",
+            )
+        )
+    return found
+
+
+def check_time_zones(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W004: aware times."""
+    if django_settings.USE_TZ:
+        return []
+    return [Warning("USE_TZ is off.", hint="Set USE_TZ = True: times in the ledger need a zone.", id="dynflow_app.W004")]
+
+
+def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E101: Redis."""
+    try:
+        transport.get().check()
+    except TransportError as error:
+        return [Error(str(error), hint="Start it, or correct RQ_QUEUES.", id="dynflow_app.E101")]
+    return []
+
+
+def check_schema(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """E105: migrations."""
+    if not databases or ledger_alias() not in databases:
+        return []
+    try:
+        require_schema()
+    except SchemaOutdatedError as error:
+        return [Error(str(error), hint="manage.py migrate dynflow_app", id="dynflow_app.E105")]
+    except DatabaseError as error:
+        return [Error(f"The database does not answer: {error}", hint="Start it.", id="dynflow_app.E105")]
+    return []

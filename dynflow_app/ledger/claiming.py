@@ -1,0 +1,88 @@
+"""Claim: ready steps become running, owned by one world, with the attempt number raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from dynflow_app import probes
+from dynflow_app.messages import Claimed
+from dynflow_app.models import Action, Step, World
+from dynflow_app.models.base import ledger_connection, now_sql, skip_locked
+
+_STEP = Step._meta.db_table
+_WORLD = World._meta.db_table
+
+
+def claim(world_id: UUID, queues: Sequence[str] | None, limit: int) -> list[Claimed]:
+    """Take up to `limit` ready steps of `queues`, the first queue first; in each, by priority, then the oldest.
+    None stands for every queue at once.
+
+    Competing claims pass each other. An invalidated world gets nothing.
+    """
+    attempts: dict[int, int] = {}
+    for queue in queues or [None]:
+        if len(attempts) < limit:
+            attempts.update(_claim_queue(world_id, queue, limit - len(attempts)))
+    if not attempts:
+        return []
+    claimed = _load(attempts)
+    probes.reached(probes.Probe.STEPS_CLAIMED)
+    return claimed
+
+
+def _claim_queue(world_id: UUID, queue: str | None, limit: int) -> list[tuple[int, int]]:
+    connection = ledger_connection()
+    world = World._meta.pk.get_db_prep_value(world_id, connection)
+    # The CTE is materialised: as a plain subquery PostgreSQL may evaluate it twice and lock more than the limit.
+    sql = f"""
+        WITH picked AS MATERIALIZED (
+            SELECT id AS picked_id FROM {_STEP} WHERE state = 'ready' AND {"TRUE" if queue is None else "queue = %s"}
+            ORDER BY priority DESC, id LIMIT %s {skip_locked(connection)}
+        )
+        UPDATE {_STEP}
+        SET state = 'running', attempt = attempt + 1, world_id = %s, started_at = {now_sql(connection)}
+        FROM picked
+        WHERE {_STEP}.id = picked.picked_id AND state = 'ready'
+            AND EXISTS (SELECT 1 FROM {_WORLD} WHERE {_WORLD}.id = %s AND {_WORLD}.state <> 'invalidated')
+        RETURNING {_STEP}.id, {_STEP}.attempt
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*([] if queue is None else [queue]), limit, world, world])
+        return [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def _load(attempts: dict[int, int]) -> list[Claimed]:
+    rows = Step.objects.filter(id__in=attempts).values_list(
+        "id", "plan_id", "number", "phase", "is_awaited", "action_id",
+        "action__number", "action__name", "action__input", "action__consumes", "queue",
+    )  # fmt: skip
+    claimed = [
+        Claimed(
+            step_id=row[0], plan_id=row[1], number=row[2], attempt=attempts[row[0]], phase=row[3], is_awaited=row[4],
+            action_id=row[5], action_number=row[6], action_name=row[7], input=row[8], consumes=row[9], queue=row[10],
+        )
+        for row in rows
+    ]  # fmt: skip
+    claimed.sort(key=lambda step: step.step_id)
+    return claimed
+
+
+def outputs_for(steps: Iterable[Claimed]) -> dict[UUID, dict[int, Any]]:
+    """Outputs that the inputs of `steps` refer to, by plan and action number. One query, none without references."""
+    wanted: dict[UUID, set[int]] = {}
+    for step in steps:
+        if step.consumes:
+            wanted.setdefault(step.plan_id, set()).update(step.consumes)
+    if not wanted:
+        return {}
+    numbers = set().union(*wanted.values())
+    rows = Action.objects.filter(plan_id__in=wanted, number__in=numbers, steps__phase="run")
+    found: dict[UUID, dict[int, Any]] = {plan_id: {} for plan_id in wanted}
+    for plan_id, number, output, state in rows.values_list("plan_id", "number", "output", "steps__state"):
+        if number in wanted[plan_id]:
+            found[plan_id][number] = output if state == "success" else None
+    return found
+
+

@@ -1,0 +1,34 @@
+"""Errors of user code in the form the ledger keeps: bounded, JSON, never raising itself."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from dynflow_app.conf import settings
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Class, message and traceback of `error`, each at most ``ERROR_LIMIT`` characters."""
+    try:
+        message = str(error)
+    except Exception as secondary:
+        message = f"(its message cannot be shown: {type(secondary).__name__})"
+    try:
+        backtrace = "".join(traceback.format_exception(error))
+    except Exception:
+        backtrace = ""
+    return {
+        "class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        "message": bounded(message),
+        "backtrace": bounded(backtrace),
+    }
+
+
+def bounded(text: str) -> str:
+    """`text` as both databases can store it, cut in the middle if too long."""
+    limit = settings.ERROR_LIMIT
+    text = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-limit // 2 :]}"

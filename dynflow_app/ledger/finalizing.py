@@ -1,0 +1,67 @@
+"""The finalize phase: all finalize steps of a plan, claimed through the first of them, written in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.states import Phase, StepState
+
+
+def make_finalize_ready(plan_ids: Collection[UUID]) -> Counter[str]:
+    """Make the first finalize step of each of these locked plans ready; returns queues and numbers of steps."""
+    waiting = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.FINALIZE, state=StepState.PENDING)
+    first: dict[UUID, tuple[int, str]] = {}
+    for plan_id, step_id, queue in waiting.order_by("number").values_list("plan_id", "id", "queue"):
+        first.setdefault(plan_id, (step_id, queue))
+    steps = Step.objects.filter(id__in=[step_id for step_id, _ in first.values()])
+    steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
+    ExecutionPlan.objects.filter(id__in=first).update(active_steps=1)
+    return Counter(queue for _, queue in first.values())
+
+
+def load_phase(first: Claimed) -> list[Claimed]:
+    """All steps of the finalize phase that `first` was claimed for, in planning order."""
+    rest = Step.objects.filter(plan_id=first.plan_id, phase=Phase.FINALIZE, state=StepState.PENDING)
+    return [first] + [
+        Claimed(
+            step_id=step.id, plan_id=step.plan_id, number=step.number, attempt=step.attempt + 1, phase=step.phase,
+            is_awaited=False, action_id=step.action_id, action_number=step.action.number,
+            action_name=step.action.name, input=step.action.input, consumes=step.action.consumes, queue=step.queue,
+        )
+        for step in rest.select_related("action").order_by("number")
+    ]  # fmt: skip
+
+
+def record_phase(outcomes: Sequence[Outcome], *, world_id: UUID, worker: str) -> Recorded:
+    """Write the outcomes of a finalize phase, in the transaction that its code ran in. The first one is claimed.
+
+    Raises `WrongStateError` if the phase was taken from this world meanwhile: then everything must roll back.
+    """
+    plan_id = outcomes[0].plan_id
+    ExecutionPlan.objects.filter(id=plan_id).lock().first()
+    rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]])
+    started = rest.transition(
+        [StepState.PENDING], StepState.RUNNING, attempt=F("attempt") + 1, world_id=world_id, started_at=Now()
+    )
+    ExecutionPlan.objects.filter(id=plan_id).update(active_steps=F("active_steps") + started)
+    recorded = record(outcomes, worker=worker)
+    if recorded.refused:
+        raise WrongStateError("This finalize phase was taken from the worker that ran it; its work is rolled back.")
+    return recorded
+
+
+def failed_phase(first: Outcome, failed: Outcome) -> list[Outcome]:
+    """The outcomes to record after a finalize phase was rolled back because the step of `failed` raised."""
+    if failed.step_id == first.step_id:
+        return [failed]
+    first.state, first.ended_as, first.output, first.input = StepState.PENDING, EndedAs.ROLLED_BACK, None, None
+    return [first, failed]

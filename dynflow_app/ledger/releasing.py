@@ -1,0 +1,115 @@
+"""Release: steps whose gate has opened become ready. A consequence of what ended, not a decision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.states import StepState
+
+_STEP = Step._meta.db_table
+_GATE = Gate._meta.db_table
+_DEPENDENCY = Dependency._meta.db_table
+_PLAN = ExecutionPlan._meta.db_table
+
+
+@dataclass(slots=True)
+class Released:
+    """How many steps were made ready."""
+
+    by_plan: Counter[UUID] = field(default_factory=Counter)
+    by_queue: Counter[str] = field(default_factory=Counter)
+
+    def add(self, plan_id: UUID, queue: str) -> None:
+        """Count one step."""
+        self.by_plan[plan_id] += 1
+        self.by_queue[queue] += 1
+
+
+def open_gates(ended_steps: Collection[int], of_plans: Collection[UUID]) -> Released:
+    """Count down what waited for `ended_steps` and make ready what waits for nothing more.
+
+    Steps of plans not in `of_plans` (they are not running) stay pending behind their open gate.
+    The plans must be locked.
+    """
+    opened: list[int] = []
+    fresh, awaited = _count_down("step_id", ended_steps)
+    while fresh:
+        opened += fresh
+        fresh, awaited = _count_down("after_gate_id", awaited) if awaited else ([], [])
+    return _make_ready(opened, of_plans) if opened else Released()
+
+
+def release_frontier(plan_ids: Collection[UUID]) -> Released:
+    """Make ready every run step of these plans that waits for nothing: to start a plan, or to resume it."""
+    steps = Step.objects.filter(plan_id__in=plan_ids).releasable()
+    return _ready(list(steps.values_list("id", flat=True)))
+
+
+def adjust_active(delta: Counter[UUID]) -> int:
+    """Add `delta` to the plans' numbers of active steps; those that reach zero get an envelope. Returns how many."""
+    if not delta:
+        return 0
+    connection = ledger_connection()
+    key = ExecutionPlan._meta.pk
+    rows = [(key.get_db_prep_value(plan_id, connection), by) for plan_id, by in delta.items()]
+    table, parameters = values_table(connection, {"plan_id": "uuid", "delta": "int"}, rows)
+    sql = f"""
+        UPDATE {_PLAN} SET active_steps = active_steps + changed.delta, revision = revision + 1
+        FROM {table} AS changed WHERE {_PLAN}.id = changed.plan_id
+        RETURNING {_PLAN}.id, {_PLAN}.active_steps
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        settled = [key.to_python(row[0]) for row in cursor.fetchall() if row[1] == 0]
+    if settled:
+        Envelope.objects.bulk_create(
+            Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in settled
+        )
+    return len(settled)
+
+
+def _count_down(column: str, ended: Collection[int]) -> tuple[list[int], list[int]]:
+    """Returns the gates that opened, and which of them other gates wait for."""
+    connection = ledger_connection()
+    condition, parameters = is_any_of(connection, column, ended)
+    sql = f"""
+        UPDATE {_GATE} SET waits_for = waits_for - ended.n
+        FROM (
+            SELECT gate_id, COUNT(*) AS n FROM {_DEPENDENCY}
+            WHERE {column} IS NOT NULL AND {condition} GROUP BY gate_id
+        ) AS ended
+        WHERE {_GATE}.id = ended.gate_id RETURNING {_GATE}.id, {_GATE}.waits_for, {_GATE}.is_awaited
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        opened = [(row[0], row[2]) for row in cursor.fetchall() if row[1] == 0]
+    return [gate for gate, _ in opened], [gate for gate, is_awaited in opened if is_awaited]
+
+
+def _make_ready(gates: Collection[int], of_plans: Collection[UUID]) -> Released:
+    waiting = Step.objects.filter(plan_id__in=of_plans, gate_id__in=gates, state=StepState.PENDING, phase="run")
+    return _ready(list(waiting.values_list("id", flat=True)))
+
+
+def _ready(step_ids: list[int]) -> Released:
+    released = Released()
+    if not step_ids:
+        return released
+    connection = ledger_connection()
+    condition, parameters = is_any_of(connection, "id", step_ids)
+    sql = f"""
+        UPDATE {_STEP} SET state = 'ready', ready_at = {now_sql(connection)}
+        WHERE {condition} AND state = 'pending' RETURNING plan_id, queue
+    """  # noqa: S608 - names are ours
+    key = ExecutionPlan._meta.pk
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        for plan_id, queue in cursor.fetchall():
+            released.add(key.to_python(plan_id), queue)
+    return released

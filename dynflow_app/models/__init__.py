@@ -1,0 +1,31 @@
+"""The rows of the ledger. Everything public is imported here; other packages import from here.
+
+Modules inside import one way only: base, execution_plan, action, gate, world, step, and what refers to them.
+"""
+
+from __future__ import annotations
+
+from dynflow_app.models.action import Action, OutputChunk
+from dynflow_app.models.envelope import Envelope
+from dynflow_app.models.execution_plan import ExecutionPlan
+from dynflow_app.models.gate import Dependency, Gate
+from dynflow_app.models.history import HistoryEntry
+from dynflow_app.models.leadership import Leadership, Term
+from dynflow_app.models.step import Attempt, Step
+from dynflow_app.models.world import World, WorldKind
+
+__all__ = [
+    "Action",
+    "Attempt",
+    "Dependency",
+    "Envelope",
+    "ExecutionPlan",
+    "Gate",
+    "HistoryEntry",
+    "Leadership",
+    "OutputChunk",
+    "Step",
+    "Term",
+    "World",
+    "WorldKind",
+]

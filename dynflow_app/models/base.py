@@ -1,0 +1,108 @@
+"""What all models share: time-ordered keys, the ledger's database alias, guarded transitions, portable SQL.
+
+The few statements of the hot path are written once for PostgreSQL and SQLite: a batch of values goes in as one
+derived table (`values_table`), so a statement's text does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+from django.db import connections, models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+M = TypeVar("M", bound=models.Model)
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered UUID (RFC 9562, version 7), so that newer rows sort after older ones."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF000 << 64) | (0x7000 << 64)
+    value = value & ~(0xC000 << 48) | (0x8000 << 48)
+    return uuid.UUID(int=value)
+
+
+class LedgerQuerySet(models.QuerySet[M]):
+    """Queryset whose state column only changes by `transition`."""
+
+    def transition(self, frm: Collection[str], to: str, **fields: Any) -> int:
+        """Move rows that are in one of the states `frm` to `to`, with further `fields`; returns how many moved.
+
+        The number is the verdict: a row that another process moved first is not counted.
+        """
+        return self.filter(state__in=frm).update(state=to, **fields)
+
+
+class LedgerManager(models.Manager[M]):
+    """Manager that always uses the primary database: a decision based on a stale replica would be wrong."""
+
+    def get_queryset(self) -> models.QuerySet[M]:
+        return super().get_queryset().using(self._db or router.db_for_write(self.model))
+
+
+def ledger_alias() -> str:
+    """Alias of the database that holds the ledger, as the project's routers say."""
+    from dynflow_app.models.execution_plan import ExecutionPlan  # the module imports this one
+
+    return router.db_for_write(ExecutionPlan)
+
+
+def ledger_connection() -> BaseDatabaseWrapper:
+    """This thread's connection to the ledger."""
+    return connections[ledger_alias()]
+
+
+def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
+    """Whether row locks and arrays are there; otherwise it is SQLite, which has one writer at a time."""
+    return connection.vendor == "postgresql"
+
+
+def skip_locked(connection: BaseDatabaseWrapper) -> str:
+    """The clause that makes competing claims pass each other."""
+    return "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
+
+
+def now_sql(connection: BaseDatabaseWrapper) -> str:
+    """The database's own clock."""
+    return "STATEMENT_TIMESTAMP()" if is_postgresql(connection) else _SQLITE_NOW
+
+
+def ago_sql(connection: BaseDatabaseWrapper, seconds: str) -> str:
+    """The database's clock minus `seconds`, an expression."""
+    if is_postgresql(connection):
+        return f"(STATEMENT_TIMESTAMP() - make_interval(secs => {seconds}))"
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', printf('-%%.6f seconds', {seconds}))"
+
+
+_SQLITE_NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
+
+
+def values_table(
+    connection: BaseDatabaseWrapper, columns: dict[str, str], rows: Iterable[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """A derived table with `columns` (name to PostgreSQL type) for a FROM clause, and its parameters."""
+    by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
+    if is_postgresql(connection):
+        arrays = ", ".join(f"%s::{_array_type(kind)}[]" for kind in columns.values())
+        names = ", ".join(f"{name}::jsonb AS {name}" if kind == "jsonb" else name for name, kind in columns.items())
+        table = f"(SELECT {names} FROM unnest({arrays}) AS raw({', '.join(columns)}))"  # noqa: S608 - names are ours
+        return table, [list(column) for column in by_column]
+    names = ", ".join(f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(columns))
+    return f"(SELECT {names} FROM json_each(%s))", [json.dumps(list(zip(*by_column, strict=True)))]  # noqa: S608
+
+
+def is_any_of(connection: BaseDatabaseWrapper, column: str, values: Collection[Any]) -> tuple[str, list[Any]]:
+    """A condition that `column` is one of the numbers in `values`, and its parameters."""
+    if is_postgresql(connection):
+        return f"{column} = ANY(%s)", [list(values)]
+    return f"{column} IN (SELECT value FROM json_each(%s))", [json.dumps(list(values))]
+
+
+def _array_type(kind: str) -> str:
+    return "text" if kind == "jsonb" else kind

@@ -1,0 +1,128 @@
+"""Plans: everything that follows from one trigger."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from django.db import models, transaction
+from django.utils.translation import gettext_lazy as _
+
+from dynflow_app import clock
+from dynflow_app.exceptions import DynflowError, WaitTimeoutError
+from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
+from dynflow_app.states import LIVE_PLAN_STATES, PlanResult, PlanState
+
+if TYPE_CHECKING:
+    from dynflow_app.models.action import Action
+    from dynflow_app.models.step import Step
+
+
+class ExecutionPlanQuerySet(LedgerQuerySet["ExecutionPlan"]):
+    """Plans in bulk."""
+
+    def live(self) -> ExecutionPlanQuerySet:
+        """Plans that have not stopped."""
+        return self.filter(state__in=LIVE_PLAN_STATES)
+
+    def lock(self) -> ExecutionPlanQuerySet:
+        """These plans, locked in the order of their keys until the transaction ends.
+
+        Everything that changes a plan or its steps takes these locks first, so no two of them deadlock.
+        """
+        return self.select_for_update(no_key=True).order_by("id")
+
+
+class ExecutionPlan(models.Model):
+    """Everything that follows from one trigger. Its result is derived from the states of its steps."""
+
+    if TYPE_CHECKING:
+        actions: models.Manager[Action]
+        steps: models.Manager[Step]
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
+    label = models.CharField(_("label"), max_length=255, blank=True)
+    action = models.CharField(_("entry action"), max_length=255)
+    state = models.CharField(_("state"), max_length=16, choices=PlanState.choices, default=PlanState.PENDING)
+    result = models.CharField(_("result"), max_length=16, choices=PlanResult.choices, default=PlanResult.PENDING)
+    active_steps = models.IntegerField(
+        _("active steps"), default=0, help_text=_("Steps that are ready, running or suspended.")
+    )
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    tags = models.JSONField(_("tags"), default=list, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)  # noqa: DJ001 - unique needs NULL for "none"
+    triggered_by = models.CharField(_("triggered by"), max_length=255, blank=True)
+    error = models.JSONField(_("error"), null=True, blank=True)
+    revision = models.PositiveIntegerField(_("revision"), default=0)
+    created_at = models.DateTimeField(_("created at"), default=clock.now)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+
+    objects = LedgerManager.from_queryset(ExecutionPlanQuerySet)()
+
+    class Meta:
+        verbose_name = _("execution plan")
+        verbose_name_plural = _("execution plans")
+        ordering = ("-created_at", "-id")
+        indexes = (
+            models.Index(fields=("-created_at", "-id"), name="dynflow_plan_to_list"),
+            models.Index(
+                fields=("state", "created_at"),
+                name="dynflow_plan_to_sweep",
+                condition=~models.Q(state="stopped"),
+            ),
+        )
+        constraints = (
+            models.CheckConstraint(condition=models.Q(active_steps__gte=0), name="dynflow_plan_active_steps"),
+            models.CheckConstraint(
+                condition=~models.Q(state="stopped")
+                | models.Q(ended_at__isnull=False, active_steps=0) & ~models.Q(result="pending"),
+                name="dynflow_plan_stopped_is_over",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.label or f"{self.action.rpartition('.')[2]} {str(self.id)[:8]}"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state == PlanState.STOPPED
+
+    def wait(self, timeout: float | None = None) -> ExecutionPlan:
+        """Block until the plan stops or pauses, at most `timeout` seconds; refreshes and returns itself.
+
+        Raises `WaitTimeoutError` after that time, and `DynflowError` inside a transaction, where the plan cannot
+        start before the commit.
+        """
+        if transaction.get_connection(self._state.db).in_atomic_block:
+            raise DynflowError(
+                "wait() inside a transaction would wait for ever: the plan starts after the commit. "
+                "Call it after the atomic block."
+            )
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        pause = 0.002
+        while True:
+            self.refresh_from_db()
+            if self.state in (PlanState.STOPPED, PlanState.PAUSED):
+                return self
+            if deadline is not None and clock.monotonic() >= deadline:
+                raise WaitTimeoutError(
+                    f"Plan {self.id} is still {self.state} after {timeout} s. It goes on; look at it in the admin, "
+                    "and check that an orchestrator and workers for its queues are running.",
+                    plan_id=self.id,
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.2)
+
+    def action_class_name(self) -> str:
+        """The entry action's class without its module."""
+        return self.action.rpartition(".")[2]
+
+    def progress(self) -> dict[str, Any]:
+        """How many steps ended, of how many: one query."""
+        counts = self.steps.aggregate(
+            total=models.Count("id"),
+            done=models.Count("id", filter=models.Q(state__in=("success", "skipped", "cancelled"))),
+        )
+        return {"done": counts["done"], "total": counts["total"]}

@@ -1,0 +1,116 @@
+"""Steps: one phase of one action, the unit that a worker claims; and the history of their attempts."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from dynflow_app.messages import EndedAs
+from dynflow_app.models.action import Action
+from dynflow_app.models.base import LedgerManager, LedgerQuerySet
+from dynflow_app.models.execution_plan import ExecutionPlan
+from dynflow_app.models.gate import Gate
+from dynflow_app.models.world import World
+from dynflow_app.states import ACTIVE_STEP_STATES, Phase, StepState
+
+
+class StepQuerySet(LedgerQuerySet["Step"]):
+    """Steps in bulk."""
+
+    def active(self) -> StepQuerySet:
+        """Steps that occupy a worker, or soon will."""
+        return self.filter(state__in=ACTIVE_STEP_STATES)
+
+    def releasable(self) -> StepQuerySet:
+        """Run steps that wait for nothing any more."""
+        behind_open_gate = models.Q(gate__isnull=True) | models.Q(gate__waits_for=0)
+        return self.filter(behind_open_gate, phase=Phase.RUN, state=StepState.PENDING)
+
+
+class Step(models.Model):
+    """One phase of one action. ``attempt`` is the fence: an outcome counts only with the current number."""
+
+    id = models.BigAutoField(primary_key=True)
+    plan = models.ForeignKey(
+        ExecutionPlan, models.CASCADE, related_name="steps", db_index=False, verbose_name=_("plan")
+    )
+    action = models.ForeignKey(Action, models.CASCADE, related_name="steps", db_index=False, verbose_name=_("action"))
+    number = models.PositiveIntegerField(_("number"))
+    phase = models.CharField(_("phase"), max_length=16, choices=Phase.choices)
+    state = models.CharField(_("state"), max_length=16, choices=StepState.choices, default=StepState.PENDING)
+    queue = models.CharField(_("queue"), max_length=100)
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    world = models.ForeignKey(
+        World, models.PROTECT, null=True, blank=True, related_name="steps", db_index=False, verbose_name=_("world")
+    )
+    gate = models.ForeignKey(
+        Gate, models.PROTECT, null=True, blank=True, related_name="steps", db_index=False, verbose_name=_("gate")
+    )
+    is_awaited = models.BooleanField(_("is awaited"), default=False, help_text=_("Whether a gate waits for it."))
+    is_idempotent = models.BooleanField(
+        _("is idempotent"), default=False, help_text=_("Whether it may run again after its process vanished.")
+    )
+    error = models.JSONField(_("error"), null=True, blank=True)
+    ready_at = models.DateTimeField(_("ready at"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+
+    objects = LedgerManager.from_queryset(StepQuerySet)()
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        ordering = ("plan", "number")
+        constraints = (
+            models.UniqueConstraint(fields=("plan", "number"), name="dynflow_step_number"),
+            models.UniqueConstraint(fields=("action", "phase"), name="dynflow_step_once_a_phase"),
+            models.CheckConstraint(
+                condition=~models.Q(state="running") | models.Q(world__isnull=False, attempt__gt=0),
+                name="dynflow_step_running_somewhere",
+            ),
+        )
+        indexes = (
+            models.Index(
+                "queue",
+                models.F("priority").desc(),
+                "id",
+                name="dynflow_step_to_claim",
+                condition=models.Q(state="ready"),
+            ),
+            models.Index(fields=("gate",), name="dynflow_step_to_release", condition=models.Q(state="pending")),
+            models.Index(fields=("world",), name="dynflow_step_to_recover", condition=models.Q(state="running")),
+            models.Index(fields=("plan",), name="dynflow_step_to_rescue", condition=models.Q(state="error")),
+        )
+
+    def __str__(self) -> str:
+        return f"step {self.number} ({self.phase})"
+
+
+class Attempt(models.Model):
+    """What one attempt of a step did. Written when it ended; the attempt under way is on the step itself."""
+
+    id = models.BigAutoField(primary_key=True)
+    step = models.ForeignKey(Step, models.CASCADE, related_name="attempts", db_index=False, verbose_name=_("step"))
+    number = models.PositiveIntegerField(_("number"))
+    ended_as = models.CharField(_("ended as"), max_length=16, choices=[(kind.value, kind.value) for kind in EndedAs])
+    worker = models.CharField(_("worker"), max_length=300)
+    error = models.JSONField(_("error"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"))
+    ended_at = models.DateTimeField(_("ended at"))
+
+    objects = LedgerManager.from_queryset(LedgerQuerySet)()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ("step", "number")
+        constraints = (
+            models.UniqueConstraint(fields=("step", "number"), name="dynflow_attempt_number"),
+            models.UniqueConstraint(
+                fields=("step",), condition=models.Q(ended_as="succeeded"), name="dynflow_attempt_succeeds_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.ended_as}"

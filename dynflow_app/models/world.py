@@ -1,0 +1,56 @@
+"""Worlds: registered processes and their heartbeats."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from dynflow_app import clock
+from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
+from dynflow_app.states import WorldState
+
+
+class WorldKind(models.TextChoices):
+    """What a registered process does."""
+
+    ORCHESTRATOR = "orchestrator", _("orchestrator")
+    WORKER = "worker", _("worker")
+    EXECUTOR = "executor", _("in-process executor")
+
+
+class WorldQuerySet(LedgerQuerySet["World"]):
+    """Processes in bulk."""
+
+    def alive(self) -> WorldQuerySet:
+        """Worlds that nobody declared dead."""
+        return self.exclude(state=WorldState.INVALIDATED)
+
+    def beat(self, memory: int | None = None) -> int:
+        """Say that these are alive, by the database's clock; returns how many still count as alive."""
+        return self.alive().update(heartbeat_at=Now(), memory=memory)
+
+
+class World(models.Model):
+    """One running process that leads or claims steps. A worker has one for each of its children."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(_("kind"), max_length=16, choices=WorldKind.choices)
+    state = models.CharField(_("state"), max_length=16, choices=WorldState.choices, default=WorldState.ACTIVE)
+    host = models.CharField(_("host"), max_length=255)
+    pid = models.PositiveIntegerField(_("process id"))
+    queues = models.JSONField(_("queues"), default=list, blank=True)
+    version = models.CharField(_("version"), max_length=64, blank=True)
+    memory = models.BigIntegerField(_("memory"), null=True, blank=True, help_text=_("Resident size in bytes."))
+    started_at = models.DateTimeField(_("started at"), default=clock.now)
+    heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
+
+    objects = LedgerManager.from_queryset(WorldQuerySet)()
+
+    class Meta:
+        verbose_name = _("world")
+        verbose_name_plural = _("worlds")
+        ordering = ("started_at",)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"

@@ -1,0 +1,78 @@
+"""The inbox: reads envelopes in batches and acts on them; an envelope goes in the transaction that acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import InterfaceError, OperationalError, transaction
+
+from dynflow_app import probes, transport
+from dynflow_app.exceptions import LostLeadershipError
+from dynflow_app.ledger.errors import describe
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Envelope, ExecutionPlan, Term
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.orchestrator import advance
+from dynflow_app.signals import announce, orchestration_failed, plan_settled
+
+BATCH = 500
+
+
+def run_once(term: Term) -> int:
+    """Act on the oldest envelopes; returns how many there were. Raises `LostLeadershipError`."""
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            term.check()
+            envelopes = Envelope.objects.oldest(BATCH)
+            if not envelopes:
+                return 0
+            advanced = _act(envelopes)
+    except (LostLeadershipError, OperationalError, InterfaceError):
+        raise
+    except Exception:  # one of the plans is poison: find it, keep the others going
+        return _act_singly(term)
+    _committed(advanced)
+    return len(envelopes)
+
+
+def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
+    probes.reached(probes.Probe.ENVELOPES_TAKEN)
+    Envelope.objects.filter(id__in=[envelope.pk for envelope in envelopes]).delete()
+    advanced = advance.start({each.plan_id for each in envelopes if each.kind == EnvelopeKind.PLANNED.value})
+    settled = advance.settle({each.plan_id for each in envelopes if each.kind == EnvelopeKind.SETTLED.value})
+    advanced.ready += settled.ready
+    advanced.settled |= settled.settled
+    return advanced
+
+
+def _act_singly(term: Term) -> int:
+    envelopes = list(Envelope.objects.order_by("id")[:BATCH])
+    for envelope in envelopes:
+        try:
+            with transaction.atomic(using=ledger_alias()):
+                term.check()
+                advanced = _act([envelope])
+        except (LostLeadershipError, OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            _set_aside(term, envelope, error)
+        else:
+            _committed(advanced)
+    return len(envelopes)
+
+
+def _set_aside(term: Term, envelope: Envelope, error: Exception) -> None:
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        Envelope.objects.filter(pk=envelope.pk).delete()
+        advance.quarantine(envelope.plan_id, describe(error))
+    announce(orchestration_failed, ExecutionPlan, plan_id=envelope.plan_id, error=error)
+
+
+def _committed(advanced: advance.Advanced) -> None:
+    probes.reached(probes.Probe.DECISION_COMMITTED)
+    transport.get().ring_queues(advanced.ready)
+    for plan_id, decision in advanced.settled.items():
+        announce(
+            plan_settled, ExecutionPlan, plan_id=plan_id, state=decision.verdict.value, result=decision.result.value
+        )

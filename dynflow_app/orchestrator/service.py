@@ -1,0 +1,102 @@
+"""The orchestrator's loop: lead or stand by, read the inbox, do what is due, wait for the doorbell."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
+
+from dynflow_app import clock, transport
+from dynflow_app.conf import settings
+from dynflow_app.exceptions import LostLeadershipError
+from dynflow_app.models import Term
+from dynflow_app.orchestrator import inbox, recovery, sweep
+from dynflow_app.orchestrator.leading import Leader
+from dynflow_app.processes.registration import guard_session
+from dynflow_app.processes.waiting import Backoff
+from dynflow_app.transport.base import TransportError
+
+_log = logging.getLogger("dynflow_app.orchestrator")
+
+FORGET_INTERVAL = 600.0
+LONGEST_WAIT = 1.0
+"""Seconds after which the loop looks at its lease and its duties even if nothing rings."""
+
+
+class Duty:
+    """Something the leader does at intervals."""
+
+    def __init__(self, interval: float, run_once: Callable[[Term], object]) -> None:
+        self._interval = interval
+        self._run_once = run_once
+        self._due = 0.0
+
+    def run_if_due(self, term: Term) -> None:
+        """Do it if its time has come."""
+        if clock.monotonic() >= self._due:
+            self._run_once(term)
+            self._due = clock.monotonic() + self._interval
+
+
+class Orchestrator:
+    """One process's (or thread's) part in orchestration."""
+
+    def __init__(self, stop: threading.Event, *, standby: bool = True) -> None:
+        self._stop = stop
+        self._standby = standby
+        self._leader = Leader()
+        self._duties = self._new_duties()
+
+    def run(self) -> bool:
+        """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
+        backoff = Backoff()
+        try:
+            while not self._stop.is_set():
+                try:
+                    if not self._turn():
+                        return False
+                    backoff.reset()
+                except LostLeadershipError:
+                    self._leader.step_down("the ledger has a newer epoch")
+                except TransportError as error:
+                    backoff.wait("Redis", error, self._stop)
+                except (OperationalError, InterfaceError) as error:
+                    self._database_away(error, backoff)
+        finally:
+            self._leader.step_down("stopped")
+            connections.close_all()
+        return True
+
+    def _turn(self) -> bool:
+        term = self._leader.term
+        if term is None:
+            if self._leader.try_to_lead():
+                guard_session()
+                self._duties = self._new_duties()
+            elif self._standby:
+                self._stop.wait(settings.STANDBY_POLL_INTERVAL)
+            else:
+                return False
+        elif self._leader.still_leads():
+            read = inbox.run_once(term)
+            for duty in self._duties:
+                duty.run_if_due(term)
+            if not read:
+                transport.get().wait_orchestrator(LONGEST_WAIT)
+        return True
+
+    def _database_away(self, error: Exception, backoff: Backoff) -> None:
+        """Give the lease to a standby that may still reach the database, and come back as soon as we can."""
+        connections.close_all()
+        close_old_connections()
+        self._leader.step_down("the database does not answer")
+        backoff.wait("the database", error, self._stop)
+
+    def _new_duties(self) -> list[Duty]:
+        return [
+            Duty(settings.HEARTBEAT_INTERVAL, recovery.Recovery().run_once),
+            Duty(settings.SWEEP_INTERVAL, sweep.run_once),
+            Duty(FORGET_INTERVAL, recovery.forget_old_worlds),
+        ]

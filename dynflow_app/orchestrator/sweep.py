@@ -1,0 +1,58 @@
+"""Duty: find what lost doorbells and accidents left behind. A healthy system has nothing for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Count, Exists, OuterRef
+from django.db.models.functions import Now
+
+from dynflow_app import transport
+from dynflow_app.conf import settings
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Envelope, ExecutionPlan, Step, Term
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.states import PlanState, StepState
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one pass found."""
+
+    rung: int = 0
+    plans: int = 0
+
+
+def run_once(term: Term) -> Swept:
+    """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about."""
+    return Swept(rung=_ring_again(), plans=_address_forgotten(term))
+
+
+def _ring_again() -> int:
+    waiting = Step.objects.filter(
+        state=StepState.READY, ready_at__lt=Now() - timedelta(seconds=settings.SWEEP_INTERVAL / 2)
+    )
+    by_queue = dict(waiting.order_by().values_list("queue").annotate(number_of=Count("id")))
+    if by_queue:
+        transport.get().ring_queues(by_queue)
+    return sum(by_queue.values())
+
+
+def _address_forgotten(term: Term) -> int:
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        quiet = ExecutionPlan.objects.filter(state__in=(PlanState.PLANNED, PlanState.RUNNING), active_steps=0)
+        unaddressed = quiet.exclude(Exists(Envelope.objects.filter(plan=OuterRef("pk")))).order_by("created_at")
+        envelopes = [
+            Envelope(
+                plan_id=plan_id,
+                kind=(EnvelopeKind.PLANNED if state == PlanState.PLANNED else EnvelopeKind.SETTLED).value,
+            )
+            for plan_id, state in unaddressed.values_list("id", "state")[:BATCH]
+        ]
+        Envelope.objects.bulk_create(envelopes)
+    return len(envelopes)

@@ -1,0 +1,190 @@
+"""The plan phase: runs users' ``plan`` methods and turns what they asked for into rows.
+
+A `Draft` is one plan in memory. `store` writes any number of drafts with one bulk insert per table, in the transaction
+that is open; nothing else is written, so a plan exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.models import Model
+
+from dynflow_app.actions import registry
+from dynflow_app.actions.base import BaseAction, bind
+from dynflow_app.actions.context import PlannedAction
+from dynflow_app.conf import settings
+from dynflow_app.engine.flow import BlockKind, Flow
+from dynflow_app.exceptions import PlanningError
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.serialization import OutputReference, encode_input
+from dynflow_app.states import Phase, PlanState
+from dynflow_app.transport import known_queues
+
+INSERT_BATCH = 2000
+
+
+class Draft:
+    """One plan being made: implements `PlanContext` for the actions in it."""
+
+    def __init__(self, plan: ExecutionPlan) -> None:
+        self.plan = plan
+        self.actions: list[Action] = []
+        self.steps: list[Step] = []
+        self.flow = Flow()
+        self.gate_of: dict[int, int] = {}
+        """Step number to the position of the gate it waits behind."""
+        self._run_step: dict[int, int | None] = {}
+        self._queues: list[str] = []
+        self._failure: Exception | None = None
+
+    def make(self, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]) -> None:
+        """Run the plan phase of the entry action. Whatever the user's code raises goes to the caller."""
+        self._plan(action_class, None, args, kwargs)
+        if self._failure is not None:  # somebody's plan() swallowed it, but half an action cannot be kept
+            raise self._failure
+        for step in self.steps:
+            step.is_awaited = step.number in self.flow.awaited
+
+    # --- PlanContext -----------------------------------------------------------------------------------------
+
+    def plan_action(
+        self, caller: BaseAction, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> PlannedAction:
+        if not (isinstance(action_class, type) and issubclass(action_class, BaseAction)):
+            raise PlanningError(f"plan_action() takes a subclass of BaseAction, not {action_class!r}.")
+        return self._plan(action_class, caller, args, kwargs)
+
+    def plan_self(self, action: BaseAction, given: dict[str, Any]) -> PlannedAction:
+        name = type(action).__name__
+        if action._number in self._run_step:
+            raise PlanningError(f"{name} called plan_self() twice; plan another action for a second step.")
+        row = self.actions[action._number - 1]
+        row.input, consumed = encode_input(given, f"{name}.input", settings.PAYLOAD_LIMIT)
+        row.consumes = sorted(consumed)
+        awaited = {self._step_referred_to(number, name) for number in row.consumes}
+        self._run_step[action._number] = None
+        if action.has_phase(Phase.RUN):
+            step = self._add_step(action, Phase.RUN, self._queues[-1])
+            self._run_step[action._number] = step.number
+            gate = self.flow.add_step(step.number, awaited)
+            if gate is not None:
+                self.gate_of[step.number] = gate
+        if action.has_phase(Phase.FINALIZE):
+            # One worker runs all finalize steps of a plan, so they share the entry action's queue.
+            self._add_step(action, Phase.FINALIZE, self._queues[0])
+        return self._handle(action)
+
+    @contextmanager
+    def block(self, kind: str) -> Iterator[None]:
+        self.flow.open(BlockKind(kind))
+        try:
+            yield
+        finally:
+            self.flow.close()
+
+    # --- helpers ---------------------------------------------------------------------------------------------
+
+    def _plan(
+        self, action_class: type[BaseAction], caller: BaseAction | None, args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> PlannedAction:
+        number = len(self.actions) + 1
+        action = bind(action_class, number, self)
+        self.actions.append(
+            Action(
+                plan=self.plan,
+                number=number,
+                name=registry.action_name(action_class),
+                caller_number=caller._number if caller else None,
+            )
+        )
+        self._queues.append(self._queue_of(action_class))
+        try:
+            with self.block(BlockKind.CONCURRENCE.value):
+                action.plan(*args, **kwargs)
+        except Exception as error:
+            self._failure = self._failure or error
+            raise
+        finally:
+            self._queues.pop()
+        return self._handle(action)
+
+    def _queue_of(self, action_class: type[BaseAction]) -> str:
+        queue = action_class.queue or (self._queues[-1] if self._queues else settings.DEFAULT_QUEUE)
+        known = known_queues()
+        if known is not None and queue not in known:
+            raise PlanningError(
+                f"{action_class.__name__} wants the queue {queue!r}, which RQ_QUEUES does not have. "
+                f"Add it there, or use one of: {', '.join(sorted(known))}.",
+                queue=queue,
+            )
+        return queue
+
+    def _add_step(self, action: BaseAction, phase: Phase, queue: str) -> Step:
+        step = Step(
+            plan=self.plan,
+            action=self.actions[action._number - 1],
+            number=len(self.steps) + 1,
+            phase=phase,
+            queue=queue,
+            priority=self.plan.priority + action.priority,
+            # The database rolls a finalize phase back when its worker vanishes, so it may always start again.
+            is_idempotent=action.idempotent or phase is Phase.FINALIZE,
+        )
+        self.steps.append(step)
+        return step
+
+    def _step_referred_to(self, action_number: int, by: str) -> int:
+        step = self._run_step.get(action_number)
+        if step is None:
+            target = self.actions[action_number - 1].class_name if action_number <= len(self.actions) else "?"
+            raise PlanningError(
+                f"{by} refers to the output of {target} (action {action_number}), which has no run step in this "
+                "plan and so will never have an output. Call plan_self() there and define run()."
+            )
+        return step
+
+    def _handle(self, action: BaseAction) -> PlannedAction:
+        return PlannedAction(
+            action._number, registry.action_name(type(action)), OutputReference(action._number)
+        )
+
+
+def store(drafts: list[Draft]) -> None:
+    """Write plans with all that belongs to them, and tell the orchestrator's inbox. In the caller's transaction."""
+    for draft in drafts:
+        draft.plan.state = PlanState.PLANNED
+    _insert(ExecutionPlan, [draft.plan for draft in drafts])
+    _insert(Action, [action for draft in drafts for action in draft.actions])
+    gates = [_gates(draft) for draft in drafts]
+    _insert(Gate, [gate for of_plan in gates for gate in of_plan])
+    for draft, of_plan in zip(drafts, gates, strict=True):
+        for number, position in draft.gate_of.items():
+            draft.steps[number - 1].gate = of_plan[position]
+    _insert(Step, [step for draft in drafts for step in draft.steps])
+    _insert(Dependency, [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)])
+    _insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
+
+
+def _gates(draft: Draft) -> list[Gate]:
+    awaited = {position for spec in draft.flow.gates for position in spec.gates}
+    return [
+        Gate(plan=draft.plan, waits_for=len(spec.steps) + len(spec.gates), is_awaited=position in awaited)
+        for position, spec in enumerate(draft.flow.gates)
+    ]
+
+
+def _dependencies(draft: Draft, gates: list[Gate]) -> Iterator[Dependency]:
+    for gate, spec in zip(gates, draft.flow.gates, strict=True):
+        for number in spec.steps:
+            yield Dependency(gate=gate, step=draft.steps[number - 1])
+        for position in spec.gates:
+            yield Dependency(gate=gate, after_gate=gates[position])
+
+
+def _insert(model: type[Model], rows: list[Any]) -> None:  # rows of `model`
+    if rows:
+        model._default_manager.bulk_create(rows, batch_size=INSERT_BATCH)

@@ -1,0 +1,1 @@
+"""What every long-running process needs: waiting for servers, heartbeats, memory, OS signals."""

@@ -1,0 +1,100 @@
+"""Registering a process as a world, keeping it alive in the ledger, and taking leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.functions import Now
+
+from dynflow_app import __version__
+from dynflow_app.conf import settings
+from dynflow_app.exceptions import DynflowError, SchemaOutdatedError
+from dynflow_app.models import Step, World, WorldKind
+from dynflow_app.models.base import is_postgresql, ledger_alias, ledger_connection
+from dynflow_app.processes.memory import resident_bytes
+from dynflow_app.states import StepState
+
+_log = logging.getLogger("dynflow_app.processes")
+
+IDLE_IN_TRANSACTION_LIMIT = "10s"
+
+
+def register(kind: WorldKind, queues: Sequence[str] = (), pid: int | None = None) -> World:
+    """A new world for a process of this machine."""
+    return World.objects.create(
+        kind=kind, queues=list(queues), host=socket.gethostname(), pid=pid or os.getpid(), version=__version__
+    )
+
+
+def take_leave(world: World) -> None:
+    """Remove a world that has no running step any more; one that still has some is left to recovery."""
+    if not Step.objects.filter(world=world, state=StepState.RUNNING).exists():
+        World.objects.filter(pk=world.pk).delete()
+
+
+def require_schema() -> None:
+    """Raise `SchemaOutdatedError` unless every migration of ours is applied."""
+    executor = MigrationExecutor(connections[ledger_alias()])
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "dynflow_app"]
+    if executor.migration_plan(targets):
+        raise SchemaOutdatedError
+
+
+def require_no_other_way(kinds: Sequence[WorldKind]) -> None:
+    """Raise `DynflowError` if a process of one of `kinds` is alive: the split services and the in-process executor
+    must not serve one database at the same time."""
+    since = Now() - timedelta(seconds=settings.WORLD_TIMEOUT)
+    other = World.objects.alive().filter(kind__in=kinds, heartbeat_at__gt=since).first()
+    if other is not None:
+        raise DynflowError(
+            f"An active {other.get_kind_display()} ({other}) serves this database. Stop it first, or set "
+            "DYNFLOW['EXECUTOR'] the same for all processes."
+        )
+
+
+def guard_session() -> None:
+    """Let PostgreSQL end this thread's session if its process is stopped inside a transaction: its locks would block
+    whoever takes over. Only for threads that run no user code."""
+    connection = ledger_connection()
+    if is_postgresql(connection):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_LIMIT}'")
+
+
+class Heartbeat:
+    """Keeps one world alive from a thread of its own; for processes that have no supervisor."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.is_lost = threading.Event()
+        """Set when the world was declared dead: the process must register anew."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dynflow-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; waits for the beat under way."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(settings.HEARTBEAT_INTERVAL):
+                try:
+                    if not World.objects.filter(pk=self.world.pk).beat(resident_bytes()):
+                        self.is_lost.set()
+                except (DatabaseError, InterfaceError) as error:
+                    _log.debug("no heartbeat", exc_info=error)
+                    close_old_connections()
+        finally:
+            connections.close_all()

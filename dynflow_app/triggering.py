@@ -1,0 +1,126 @@
+"""Triggering: the verbs of application code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from dynflow_app import clock, probes, transport
+from dynflow_app.actions import registry
+from dynflow_app.actions.base import BaseAction
+from dynflow_app.exceptions import PlanningError
+from dynflow_app.ledger.errors import describe
+from dynflow_app.models import ExecutionPlan
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.planning import Draft, store
+from dynflow_app.states import PlanResult, PlanState
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerOptions:
+    """How a plan is made; every field is optional."""
+
+    label: str = ""
+    """What people call it; default is derived from the action."""
+    priority: int = 0
+    """Added to the priority of each of its actions; higher first within a queue."""
+    tags: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    """A second trigger with the same key returns the first plan."""
+    triggered_by: str = ""
+    """Who or what asked for it, for people to read."""
+
+
+def trigger(
+    action_class: type[BaseAction], *args: Any, options: TriggerOptions | None = None, **kwargs: Any
+) -> ExecutionPlan:
+    """Plan `action_class` with the arguments and store the plan; it starts after the commit.
+
+    Runs the plan phase in the caller's transaction, behind a savepoint. The plan's id is known at once; if the caller
+    rolls back, the plan never existed. Needs no Redis. Raises what ``plan()`` raises, and leaves a stopped plan with
+    the error to look at.
+    """
+    options = options or TriggerOptions()
+    with transaction.atomic(using=ledger_alias()):
+        if (known := _same_key(options)) is not None:
+            return known
+        draft, error = _drafted(action_class, options, args, kwargs)
+        if error is None:
+            try:
+                with transaction.atomic(using=ledger_alias()):
+                    store([draft])
+            except IntegrityError:  # somebody else was faster with the same key
+                if (known := _same_key(options)) is not None:
+                    return known
+                raise
+            probes.reached(probes.Probe.PLAN_STORED)
+            transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
+        else:
+            _store_failure(draft.plan, error)
+    if error is not None:
+        raise error
+    return draft.plan
+
+
+def trigger_many(
+    action_class: type[BaseAction], inputs: Iterable[dict[str, Any]], *, options: TriggerOptions | None = None
+) -> list[ExecutionPlan]:
+    """Trigger `action_class` once for each dictionary of named arguments, with bulk inserts in one transaction.
+
+    All or none: if one fails in planning, nothing is stored and its error is raised. `options` apply to each, so they
+    may not carry an idempotency key.
+    """
+    options = options or TriggerOptions()
+    if options.idempotency_key:
+        raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
+    with transaction.atomic(using=ledger_alias()):
+        drafts = []
+        for arguments in inputs:
+            draft = Draft(_plan_row(action_class, options))
+            draft.make(action_class, (), arguments)
+            drafts.append(draft)
+        store(drafts)
+        transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
+    return [draft.plan for draft in drafts]
+
+
+def _drafted(
+    action_class: type[BaseAction], options: TriggerOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Draft, Exception | None]:
+    draft = Draft(_plan_row(action_class, options))
+    try:
+        with transaction.atomic(using=ledger_alias()):  # what the user wrote goes, what we note about it stays
+            draft.make(action_class, args, kwargs)
+    except Exception as error:
+        return draft, error
+    return draft, None
+
+
+def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
+    if not (isinstance(action_class, type) and issubclass(action_class, BaseAction)):
+        raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
+    return ExecutionPlan(
+        action=registry.action_name(action_class),
+        label=options.label,
+        priority=options.priority,
+        tags=list(options.tags),
+        idempotency_key=options.idempotency_key,
+        triggered_by=options.triggered_by,
+    )
+
+
+def _store_failure(plan: ExecutionPlan, error: Exception) -> None:
+    plan.state, plan.result = PlanState.STOPPED, PlanResult.ERROR
+    plan.error = describe(error)
+    plan.ended_at = clock.now()
+    plan.idempotency_key = None  # the caller may try again with the same key
+    plan.save(force_insert=True, using=ledger_alias())
+
+
+def _same_key(options: TriggerOptions) -> ExecutionPlan | None:
+    if options.idempotency_key is None:
+        return None
+    return ExecutionPlan.objects.filter(idempotency_key=options.idempotency_key).first()

@@ -1,0 +1,119 @@
+"""Where user code runs inside a worker: a pool of threads for blocking steps, an event loop for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import close_old_connections, connections
+
+from dynflow_app.messages import Claimed
+from dynflow_app.worker.executor import Log, execute, execute_async
+from dynflow_app.worker.started import StartedSteps
+
+Deliver = Callable[[Any], None]
+"""Takes what a step produced: an outcome, or the end of a finalize phase."""
+
+
+class Threads:
+    """A fixed number of threads, started with the first step, that take steps from one queue."""
+
+    def __init__(self, count: int, started: StartedSteps, deliver: Deliver, log: Log) -> None:
+        self.count = count
+        self._started = started
+        self._deliver = deliver
+        self._log = log
+        self._tasks: queue.SimpleQueue[tuple[Claimed, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many steps no thread has taken yet."""
+        return self._tasks.qsize()
+
+    def submit_step(self, step: Claimed, outputs: dict[int, Any] | None) -> None:
+        """Run a step as soon as a thread is free."""
+        self.submit(step, lambda: execute(step, outputs, self._log))
+
+    def submit(self, step: Claimed, work: Callable[[], Any]) -> None:
+        """Run `work` for a step as soon as a thread is free, and deliver what it returns."""
+        self._tasks.put((step, work))
+        if len(self._threads) < self.count and self._tasks.qsize() > 0:
+            thread = threading.Thread(target=self._serve, name=f"dynflow-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def withdraw(self) -> list[Claimed]:
+        """Take back the steps that no thread has begun."""
+        steps = []
+        while True:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return steps
+            if task is not None:
+                steps.append(task[0])
+
+    def stop(self) -> None:
+        """Let the threads end when they are done; does not wait for them."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _serve(self) -> None:
+        try:
+            while (task := self._tasks.get()) is not None:
+                step, work = task
+                self._started.start(step.step_id)
+                produced = work()
+                close_old_connections()  # a step may leave a broken connection or an open transaction behind
+                self._deliver(produced)
+        finally:
+            connections.close_all()
+
+
+class EventLoop:
+    """An event loop in a thread of its own, started with the first coroutine."""
+
+    def __init__(self, started: StartedSteps, deliver: Deliver, log: Log) -> None:
+        self._begun = 0  # written by the pump's thread only
+        self._ended = 0  # written by the loop's thread only
+        self.is_preferred = False
+        """Whether the last claim brought nothing but coroutines, so that as many more may be claimed."""
+        self._started = started
+        self._deliver = deliver
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """How many coroutines have not ended."""
+        return self._begun - self._ended
+
+    def start(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
+        """Begin these steps now."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="dynflow-loop", daemon=True).start()
+        self._begun += len(steps)
+        self._loop.call_soon_threadsafe(self._begin, steps)
+
+    def stop(self) -> None:
+        """End the loop; its steps have ended, or their process is about to."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _begin(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
+        for step, outputs in steps:
+            self._started.start(step.step_id)
+            task = asyncio.get_running_loop().create_task(self._run(step, outputs))
+            self._tasks.add(task)  # the loop itself keeps only weak references
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, step: Claimed, outputs: dict[int, Any] | None) -> None:
+        outcome = await execute_async(step, outputs, self._log)
+        self._ended += 1
+        self._deliver(outcome)

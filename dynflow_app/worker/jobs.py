@@ -1,0 +1,37 @@
+"""What RQ stores by name: the doorbell as a job, for stock worker classes. Renaming a function here needs an alias."""
+
+from __future__ import annotations
+
+from django.db import connections
+
+from dynflow_app import clock, transport
+from dynflow_app.models import WorldKind
+from dynflow_app.processes.registration import Heartbeat, register, take_leave
+from dynflow_app.transport.rq import RqTransport
+from dynflow_app.worker.pump import Pump
+
+SLICE = 60.0
+"""Seconds after which a drain job claims no more, so that the worker can serve its other jobs and commands."""
+
+
+def drain(queue: str) -> int:
+    """Claim what is ready in `queue` and run it, until there is nothing more or the slice is over.
+
+    Correct under any RQ worker class: everything of weight is in the ledger. Returns the number of steps.
+    """
+    bell = transport.get()
+    if isinstance(bell, RqTransport):
+        bell.drain_begins(queue)
+    world = register(WorldKind.WORKER, [queue])
+    heartbeat = Heartbeat(world)
+    heartbeat.start()
+    pump = Pump(world, [queue])
+    try:
+        done = pump.run(burst=True, until=clock.monotonic() + SLICE)
+        if pump.left_something:
+            bell.ring_queues({queue: 1})
+        return done
+    finally:
+        heartbeat.stop()
+        take_leave(world)
+        connections.close_all()

@@ -1,0 +1,334 @@
+"""The pump: claims steps in batches, hands them to threads or to an event loop, records outcomes in batches.
+
+One thread, the one that calls `Pump.run`, talks to the ledger; user code never uses its connection. Everything reaches
+it through one inbox: outcomes, pieces of log, doorbells. One transaction records what ended, releases what waited for
+it, and claims the next steps; so a busy worker needs neither doorbells nor the orchestrator to go on.
+
+If the database goes away, outcomes are kept and recorded when it is back: the attempt number makes repeating harmless.
+Whether an interrupted commit took place cannot be known, so afterwards steps that the ledger believes to run here, and
+that are unknown here, are handed back.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, transaction
+
+from dynflow_app import clock, probes, transport
+from dynflow_app.conf import settings
+from dynflow_app.ledger.claiming import claim, outputs_for
+from dynflow_app.ledger.errors import bounded, describe
+from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.ledger.recovery import reclaim
+from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.models import Action, OutputChunk, World
+from dynflow_app.models.base import ledger_alias, ledger_connection
+from dynflow_app.processes.waiting import Backoff
+from dynflow_app.signals import announce, outcome_refused, step_failed
+from dynflow_app.states import StepState
+from dynflow_app.worker.executor import execute_finalize, handed_back, is_async
+from dynflow_app.worker.hands import EventLoop, Threads
+from dynflow_app.worker.started import StartedSteps
+
+PROMPT = 0.05
+"""Seconds of work that may be claimed ahead: steps longer than this are only claimed when they can start."""
+GATHER = 0.004
+"""Seconds an outcome waits for others to be recorded with, while more steps are running."""
+STALE = 1.0
+"""Seconds after which steps that were claimed ahead, and could not start, are handed back."""
+
+
+class _Ring:
+    """Put into the inbox when a doorbell rang."""
+
+
+@dataclass(slots=True)
+class LogPiece:
+    """Put into the inbox when a step logs."""
+
+    step: Claimed
+    text: str
+
+
+@dataclass(slots=True)
+class FinalizeEnded:
+    """Put into the inbox when a finalize phase ended: what is left to record, and what has been recorded."""
+
+    step: Claimed
+    outcomes: list[Outcome]
+    recorded: Recorded
+
+
+class Pump:
+    """Runs the ready steps of some queues (None: of all) in one process."""
+
+    def __init__(
+        self,
+        world: World,
+        queues: Sequence[str] | None,
+        *,
+        started: StartedSteps | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.world = world
+        self.queues = list(queues) if queues else None
+        self.started = started or StartedSteps()
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of outcomes and the messages above
+        self._threads = Threads(threads or settings.WORKER_THREADS, self.started, self._inbox.put, self._log)
+        self._loop = EventLoop(self.started, self._inbox.put, self._log)
+        self._outcomes: list[Outcome] = []
+        self._pieces: list[LogPiece] = []
+        self._in_flight: dict[int, Claimed] = {}
+        self._hungry = threading.Event()
+        self._stopping = threading.Event()
+        self._more = True
+        self._uncertain = False
+        self._seconds = PROMPT
+        self._claimed_at = 0.0
+        self.recorded = 0
+
+    @property
+    def left_something(self) -> bool:
+        """Whether the last claim was full, so that there may be more."""
+        return self._more
+
+    def stop(self) -> None:
+        """Claim nothing more, hand back what has not started, return from `run` when the rest has ended.
+
+        May be called from any thread or signal handler.
+        """
+        self._stopping.set()
+        self._inbox.put(_Ring)
+
+    def run(self, *, burst: bool = False, until: float | None = None) -> int:
+        """Work until `stop`, or with `burst` until nothing is ready; not beyond `until` on the monotonic clock.
+
+        Returns how many steps were recorded. Outcomes of running steps are awaited in any case.
+        """
+        bell = threading.Thread(target=self._listen, name="dynflow-bell", daemon=True)
+        bell.start()
+        backoff = Backoff()
+        try:
+            while not self._is_over(burst, until):
+                try:
+                    self._turn()
+                    backoff.reset()
+                except (OperationalError, InterfaceError) as error:
+                    self._uncertain = True
+                    close_old_connections()
+                    ledger_connection().close()
+                    backoff.wait("the database", error, self._stopping if not self._in_flight else None)
+        finally:
+            self._stopping.set()
+            self._hungry.set()
+            self._threads.stop()
+            self._loop.stop()
+        return self.recorded
+
+    # --- one turn --------------------------------------------------------------------------------------------
+
+    def _is_over(self, burst: bool, until: float | None) -> bool:
+        if until is not None and clock.monotonic() > until:
+            self._stopping.set()
+        busy = self._in_flight or self._outcomes or self._pieces
+        return not busy and (self._stopping.is_set() or (burst and not self._more))
+
+    def _turn(self) -> None:
+        if self._stopping.is_set():
+            self._hand_back_unstarted()
+        self._gather()
+        if self._uncertain:
+            self._settle_doubts()
+        limit = self._appetite()
+        if not (self._outcomes or self._pieces or (limit and self._more)):
+            return
+        with transaction.atomic(using=ledger_alias()):
+            self._write_pieces()
+            recorded = self._record()
+            claimed = claim(self.world.pk, self.queues, limit) if limit else []
+            outputs = outputs_for(claimed)
+        probes.reached(probes.Probe.OUTCOMES_COMMITTED)
+        self._forget_recorded()
+        self._more = len(claimed) == limit > 0
+        self._take(claimed, outputs)
+        self._ring(recorded, claimed)
+        self._announce(recorded)
+
+    def _gather(self) -> None:
+        """Move what the inbox has into this turn; wait for something if there is nothing to do."""
+        idle = not (self._outcomes or self._pieces) and not (self._more and self._appetite())
+        self._set_hunger()
+        deadline = None
+        while len(self._outcomes) < settings.BATCH:
+            timeout = 1.0 if idle and deadline is None else max(0.0, (deadline or 0.0) - clock.monotonic())
+            try:
+                self._accept(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
+            except queue.Empty:
+                if deadline is None and idle and self._is_stale():
+                    self._hand_back_unstarted()
+                return
+            if deadline is None:
+                deadline = clock.monotonic() + GATHER
+            if len(self._outcomes) >= len(self._in_flight):
+                deadline = 0.0  # nothing is running that would be worth waiting for
+            idle = False
+
+    def _accept(self, item: Any) -> None:
+        if item is _Ring:
+            self._more = True
+        elif isinstance(item, LogPiece):
+            self._pieces.append(item)
+        elif isinstance(item, FinalizeEnded):
+            if item.outcomes:
+                self._outcomes += item.outcomes
+            else:
+                self._ended(item.step.step_id)
+            self._ring(item.recorded, [])
+        else:
+            self._outcomes.append(item)
+            self._seconds += (item.seconds - self._seconds) * 0.1
+
+    def _appetite(self) -> int:
+        """How many steps to claim now: as many as can start, or more if they are so short that they start soon."""
+        if self._stopping.is_set():
+            return 0
+        ahead = max(self._threads.count, min(settings.BATCH, int(PROMPT / max(self._seconds, 1e-6))))
+        waiting = len(self._in_flight) - len(self._outcomes)
+        room = settings.WORKER_COROUTINES - self._loop.running if self._loop.is_preferred else ahead - waiting
+        return max(0, min(settings.BATCH, room, self.started.room))
+
+    # --- the ledger ------------------------------------------------------------------------------------------
+
+    def _record(self) -> Recorded:
+        if not self._outcomes:
+            return Recorded()
+        try:
+            with transaction.atomic(using=ledger_alias()):
+                return record(self._outcomes, worker=str(self.world))
+        except (OperationalError, InterfaceError):
+            raise
+        except DatabaseError:  # one of them cannot be stored: find it, keep the others
+            return self._record_singly()
+
+    def _record_singly(self) -> Recorded:
+        total = Recorded()
+        for outcome in self._outcomes:
+            try:
+                with transaction.atomic(using=ledger_alias()):
+                    part = record([outcome], worker=str(self.world))
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError as error:
+                outcome.state, outcome.ended_as = StepState.ERROR, EndedAs.FAILED
+                outcome.output, outcome.input, outcome.error = None, None, describe(error)
+                part = record([outcome], worker=str(self.world))
+            total.add(part)
+        return total
+
+    def _write_pieces(self) -> None:
+        """One chunk for each step that logged; pieces of deleted actions are dropped."""
+        texts: dict[tuple[int, int], list[str]] = {}
+        for piece in self._pieces:
+            texts.setdefault((piece.step.action_id, piece.step.attempt), []).append(piece.text)
+        if texts:
+            known = set(Action.objects.filter(id__in={key[0] for key in texts}).values_list("id", flat=True))
+            OutputChunk.objects.bulk_create(
+                OutputChunk(action_id=action, attempt=attempt, text=bounded("".join(parts)))
+                for (action, attempt), parts in texts.items()
+                if action in known
+            )
+
+    def _forget_recorded(self) -> None:
+        for outcome in self._outcomes:
+            self._ended(outcome.step_id)
+        self._outcomes = []
+        self._pieces = []
+
+    def _ended(self, step_id: int) -> None:
+        if self._in_flight.pop(step_id, None) is not None:
+            self.started.recorded(step_id)
+            self.recorded += 1
+
+    def _settle_doubts(self) -> None:
+        with transaction.atomic(using=ledger_alias()):
+            reclaim(
+                self.world.pk, worker=str(self.world), started=frozenset(), spare=frozenset(self._in_flight)
+            )
+        self._uncertain = False
+        self._more = True
+
+    # --- steps in hand ---------------------------------------------------------------------------------------
+
+    def _take(self, claimed: Sequence[Claimed], outputs: dict[Any, dict[int, Any]]) -> None:
+        for step in claimed:
+            self._in_flight[step.step_id] = step
+            self.started.claimed(step.step_id)
+        coroutines = [step for step in claimed if is_async(step)]
+        if coroutines:
+            self._loop.start([(step, outputs.get(step.plan_id)) for step in coroutines])
+        self._loop.is_preferred = bool(coroutines) and len(coroutines) == len(claimed)
+        for step in claimed:
+            if step.phase == "finalize":
+                self._threads.submit(step, partial(self._finalize, step))
+            elif step not in coroutines:
+                self._threads.submit_step(step, outputs.get(step.plan_id))
+        if claimed:
+            self._claimed_at = clock.monotonic()
+
+    def _finalize(self, step: Claimed) -> FinalizeEnded:
+        outcomes, recorded = execute_finalize(step, self.world, self._log)
+        return FinalizeEnded(step, outcomes, recorded)
+
+    def _hand_back_unstarted(self) -> None:
+        self._outcomes += [handed_back(step) for step in self._threads.withdraw()]
+
+    def _is_stale(self) -> bool:
+        return self._threads.waiting > 0 and clock.monotonic() - self._claimed_at > STALE
+
+    def _log(self, step: Claimed, text: str) -> None:
+        self._inbox.put(LogPiece(step, text))
+
+    # --- doorbells -------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Turn doorbells into messages, while there is appetite: a sated worker leaves the bell to others."""
+        while not self._stopping.is_set():
+            self._hungry.wait()
+            if not self._stopping.is_set() and transport.get().wait_queues(self.queues or [], timeout=1.0):
+                self._hungry.clear()
+                self._inbox.put(_Ring)
+
+    def _set_hunger(self) -> None:
+        if self._appetite() and not self._more:
+            self._hungry.set()
+
+    def _ring(self, recorded: Recorded, claimed: Sequence[Claimed]) -> None:
+        bell = transport.get()
+        for step in claimed:
+            if recorded.ready[step.queue] > 0:
+                recorded.ready[step.queue] -= 1
+        others = +recorded.ready
+        if others:
+            bell.ring_queues(others)
+            self._more = self._more or self.queues is None or any(name in self.queues for name in others)
+        if recorded.settled:
+            bell.ring_orchestrator()
+
+    def _announce(self, recorded: Recorded) -> None:
+        for outcome in recorded.refused:
+            announce(outcome_refused, Outcome, step_id=outcome.step_id, attempt=outcome.attempt)
+        for outcome in recorded.failed:
+            announce(
+                step_failed,
+                Outcome,
+                plan_id=outcome.plan_id,
+                step_id=outcome.step_id,
+                attempt=outcome.attempt,
+                message=(outcome.error or {}).get("message", ""),
+            )

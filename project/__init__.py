@@ -1,0 +1,1 @@
+"""The example project: runs dynflow_app for the demo, the tutorial and the tests."""

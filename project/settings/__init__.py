@@ -1,0 +1,1 @@
+"""Settings of the example project: base, dev, test and orchestrator."""

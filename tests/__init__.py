@@ -1,0 +1,1 @@
+"""Tests of dynflow_app and of the example project."""
