@@ -13,7 +13,8 @@ from typing import Any, get_type_hints
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
-from django.core.checks import CheckMessage, Error, Tags, Warning
+from django.core.checks import CheckMessage, Error, Tags
+from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections
 
 from dynflow_app import transport
@@ -56,9 +57,7 @@ def _bad_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
     for key, value in sorted(given.items()):
         expected = _expectation(key, value)
         if expected:
-            yield Error(
-                f"DYNFLOW[{key!r}] is {value!r}.", hint=f"It must be {expected}.", id="dynflow_app.E002"
-            )
+            yield Error(f"DYNFLOW[{key!r}] is {value!r}.", hint=f"It must be {expected}.", id="dynflow_app.E002")
 
 
 def _expectation(key: str, value: Any) -> str:
@@ -144,7 +143,7 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     if not django_settings.DEBUG and not settings.in_process:
         found.append(
-            Warning(
+            CheckWarning(
                 "The ledger is in SQLite, which has one writer at a time.",
                 hint="Use PostgreSQL, or DYNFLOW = {'EXECUTOR': 'in-process'} for a small installation.",
                 id="dynflow_app.W001",
@@ -152,7 +151,7 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
     if connection.settings_dict["OPTIONS"].get("transaction_mode", "").upper() != "IMMEDIATE":
         found.append(
-            Warning(
+            CheckWarning(
                 "SQLite's transactions begin without the right to write, so they fail when two write at once.",
                 hint="Add 'transaction_mode': 'IMMEDIATE' to the OPTIONS of the database.",
                 id="dynflow_app.W008",
@@ -165,7 +164,13 @@ def check_time_zones(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W004: aware times."""
     if django_settings.USE_TZ:
         return []
-    return [Warning("USE_TZ is off.", hint="Set USE_TZ = True: times in the ledger need a zone.", id="dynflow_app.W004")]
+    return [
+        CheckWarning(
+            "USE_TZ is off.",
+            hint="Set USE_TZ = True: times in the ledger need a zone.",
+            id="dynflow_app.W004",
+        )
+    ]
 
 
 def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

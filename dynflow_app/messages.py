@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from dynflow_app.states import StepState
 
 
-class EnvelopeKind(str, Enum):
+class EnvelopeKind(StrEnum):
     """What an envelope asks the orchestrator to do."""
 
     PLANNED = "planned"
@@ -19,7 +19,7 @@ class EnvelopeKind(str, Enum):
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
 
 
-class EndedAs(str, Enum):
+class EndedAs(StrEnum):
     """How one attempt of a step ended."""
 
     SUCCEEDED = "succeeded"

@@ -54,7 +54,7 @@ class Draft:
     def plan_action(
         self, caller: BaseAction, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]
     ) -> PlannedAction:
-        if not (isinstance(action_class, type) and issubclass(action_class, BaseAction)):
+        if not registry.is_action_class(action_class):
             raise PlanningError(f"plan_action() takes a subclass of BaseAction, not {action_class!r}.")
         return self._plan(action_class, caller, args, kwargs)
 
@@ -89,7 +89,11 @@ class Draft:
     # --- helpers ---------------------------------------------------------------------------------------------
 
     def _plan(
-        self, action_class: type[BaseAction], caller: BaseAction | None, args: Iterable[Any], kwargs: dict[str, Any]
+        self,
+        action_class: type[BaseAction],
+        caller: BaseAction | None,
+        args: Iterable[Any],
+        kwargs: dict[str, Any],
     ) -> PlannedAction:
         number = len(self.actions) + 1
         action = bind(action_class, number, self)
@@ -148,9 +152,7 @@ class Draft:
         return step
 
     def _handle(self, action: BaseAction) -> PlannedAction:
-        return PlannedAction(
-            action._number, registry.action_name(type(action)), OutputReference(action._number)
-        )
+        return PlannedAction(action._number, registry.action_name(type(action)), OutputReference(action._number))
 
 
 def store(drafts: list[Draft]) -> None:
@@ -165,7 +167,10 @@ def store(drafts: list[Draft]) -> None:
         for number, position in draft.gate_of.items():
             draft.steps[number - 1].gate = of_plan[position]
     _insert(Step, [step for draft in drafts for step in draft.steps])
-    _insert(Dependency, [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)])
+    _insert(
+        Dependency,
+        [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
+    )
     _insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
 
 

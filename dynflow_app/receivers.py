@@ -27,7 +27,12 @@ def connect() -> None:
 def _plan_settled(*, plan_id: Any, state: str, result: str, **_: Any) -> None:
     level = logging.WARNING if result == "error" else logging.DEBUG
     _orchestrator.log(
-        level, "plan %s: %s, %s", plan_id, state, result, extra={"action": "plan_settled", "plan_id": str(plan_id)}
+        level,
+        "plan %s: %s, %s",
+        plan_id,
+        state,
+        result,
+        extra={"action": "plan_settled", "plan_id": str(plan_id)},
     )
 
 

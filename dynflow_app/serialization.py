@@ -44,9 +44,7 @@ class OutputReference:
         )
 
     def __iter__(self) -> Any:  # never returns: iterating over an unknown value has no meaning
-        raise PlanningError(
-            "The value of an output reference is not known while planning, so it cannot be iterated."
-        )
+        raise PlanningError("The value of an output reference is not known while planning, so it cannot be iterated.")
 
     def as_json(self) -> dict[str, Any]:
         """The stored form."""
@@ -107,19 +105,11 @@ def _look_up(reference: dict[str, Any], outputs: dict[int, Any]) -> Any:
     return found
 
 
-def _checked(
-    value: Any, path: str, depth: int, on_reference: Callable[[OutputReference], Any] | None
-) -> Any:
-    if value is None or value is True or value is False:
-        return value
+def _checked(value: Any, path: str, depth: int, on_reference: Callable[[OutputReference], Any] | None) -> Any:
     kind = type(value)
     if kind is str:
         return _checked_text(value, path)
-    if kind is int:
-        return value
-    if kind is float:
-        if not math.isfinite(value):
-            raise NotSerializableError(f"{path} is {value}, which JSON does not have.", path=path)
+    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
         return value
     if depth >= MAX_DEPTH:
         raise NotSerializableError(f"{path} is nested deeper than {MAX_DEPTH} levels.", path=path)
@@ -138,12 +128,17 @@ def _checked(
 def _refusal(value: Any, path: str) -> str:
     if isinstance(value, OutputReference):
         return f"{path} is an output reference; references belong into the input of a planned action."
-    advice = {
-        tuple: "it would come back as a list; write a list",
-        set: "write a sorted list",
-        bytes: "encode it as text",
-    }.get(type(value), "pass text, numbers, lists and dictionaries, or the key of an object")
+    if isinstance(value, float):
+        return f"{path} is {value}, which JSON does not have."
+    advice = _ADVICE.get(type(value), "pass text, numbers, lists and dictionaries, or the key of an object")
     return f"{path} is of type {type(value).__name__}, which JSON does not keep: {advice}."
+
+
+_ADVICE: dict[type, str] = {
+    tuple: "it would come back as a list; write a list",
+    set: "write a sorted list",
+    bytes: "encode it as text",
+}
 
 
 def _checked_key(key: Any, path: str) -> str:

@@ -100,7 +100,7 @@ def _drafted(
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
-    if not (isinstance(action_class, type) and issubclass(action_class, BaseAction)):
+    if not registry.is_action_class(action_class):
         raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
     return ExecutionPlan(
         action=registry.action_name(action_class),

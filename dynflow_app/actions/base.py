@@ -83,6 +83,11 @@ class BaseAction:
         return self._running("attempt").attempt
 
     @property
+    def plan_id(self) -> str:
+        """Key of the plan that this step belongs to."""
+        return self._running("plan_id").plan_id
+
+    @property
     def step_key(self) -> str:
         """A stable key of this step, the same in all its attempts: hand it to services that take idempotency keys."""
         return self._running("step_key").step_key
@@ -106,7 +111,7 @@ class BaseAction:
     def _planning(self, verb: str) -> PlanContext:
         if not hasattr(self._context, "plan_action"):
             raise PlanningError(f"{verb} belongs into plan(), not into run() or finalize().")
-        return cast(PlanContext, self._context)
+        return cast("PlanContext", self._context)
 
     def _running(self, name: str) -> RunContext:
         if hasattr(self._context, "plan_action"):
@@ -114,7 +119,7 @@ class BaseAction:
                 f"{name} exists only in run() and finalize(). In plan(), pass values to plan_self() and use the "
                 "output of what plan_action() returns."
             )
-        return cast(RunContext, self._context)
+        return self._context
 
 
 def bind(action_class: type[BaseAction], number: int, context: PlanContext | RunContext) -> BaseAction:

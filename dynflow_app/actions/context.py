@@ -57,8 +57,14 @@ class RunContext(Protocol):
     input: dict[str, Any]
     output: dict[str, Any]
     attempt: int
-    plan_id: str
-    step_key: str
+
+    @property
+    def plan_id(self) -> str:
+        """Key of the plan."""
+
+    @property
+    def step_key(self) -> str:
+        """Stable key of the step."""
 
     def log(self, text: str) -> None:
         """Append an output chunk."""

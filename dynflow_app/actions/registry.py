@@ -17,6 +17,11 @@ def register(action_class: type[BaseAction]) -> None:
     _classes[action_name(action_class)] = action_class
 
 
+def is_action_class(candidate: object) -> bool:
+    """Whether `candidate` is a class that was registered."""
+    return isinstance(candidate, type) and action_name(candidate) in _classes
+
+
 def action_name(action_class: type[BaseAction]) -> str:
     """The name stored in the ledger: module and qualified class name."""
     return f"{action_class.__module__}.{action_class.__qualname__}"

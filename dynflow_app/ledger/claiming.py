@@ -22,7 +22,8 @@ def claim(world_id: UUID, queues: Sequence[str] | None, limit: int) -> list[Clai
     Competing claims pass each other. An invalidated world gets nothing.
     """
     attempts: dict[int, int] = {}
-    for queue in queues or [None]:
+    wanted: Sequence[str | None] = queues or [None]
+    for queue in wanted:
         if len(attempts) < limit:
             attempts.update(_claim_queue(world_id, queue, limit - len(attempts)))
     if not attempts:
@@ -84,5 +85,3 @@ def outputs_for(steps: Iterable[Claimed]) -> dict[UUID, dict[int, Any]]:
         if number in wanted[plan_id]:
             found[plan_id][number] = output if state == "success" else None
     return found
-
-

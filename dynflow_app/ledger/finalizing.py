@@ -46,22 +46,30 @@ def record_phase(outcomes: Sequence[Outcome], *, world_id: UUID, worker: str) ->
 
     Raises `WrongStateError` if the phase was taken from this world meanwhile: then everything must roll back.
     """
-    plan_id = outcomes[0].plan_id
-    ExecutionPlan.objects.filter(id=plan_id).lock().first()
-    rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]])
-    started = rest.transition(
-        [StepState.PENDING], StepState.RUNNING, attempt=F("attempt") + 1, world_id=world_id, started_at=Now()
-    )
-    ExecutionPlan.objects.filter(id=plan_id).update(active_steps=F("active_steps") + started)
+    _claim_along(outcomes, world_id)
     recorded = record(outcomes, worker=worker)
     if recorded.refused:
         raise WrongStateError("This finalize phase was taken from the worker that ran it; its work is rolled back.")
     return recorded
 
 
-def failed_phase(first: Outcome, failed: Outcome) -> list[Outcome]:
-    """The outcomes to record after a finalize phase was rolled back because the step of `failed` raised."""
+def record_failed_phase(first: Outcome, failed: Outcome, *, world_id: UUID, worker: str) -> Recorded:
+    """Write that a finalize phase was rolled back because the step of `failed` raised. `first` is the claimed one."""
     if failed.step_id == first.step_id:
-        return [failed]
+        return record([failed], worker=worker)
     first.state, first.ended_as, first.output, first.input = StepState.PENDING, EndedAs.ROLLED_BACK, None, None
-    return [first, failed]
+    _claim_along([first, failed], world_id)
+    return record([first, failed], worker=worker)
+
+
+def _claim_along(outcomes: Sequence[Outcome], world_id: UUID) -> None:
+    """Let the steps after the first be running too, as `record` expects, if the first still is."""
+    first = outcomes[0]
+    ExecutionPlan.objects.filter(id=first.plan_id).lock().first()
+    mine = Step.objects.filter(id=first.step_id, state=StepState.RUNNING, attempt=first.attempt)
+    rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]])
+    if len(outcomes) > 1 and mine.exists():
+        claimed = rest.transition(
+            [StepState.PENDING], StepState.RUNNING, attempt=F("attempt") + 1, world_id=world_id, started_at=Now()
+        )
+        ExecutionPlan.objects.filter(id=first.plan_id).update(active_steps=F("active_steps") + claimed)

@@ -93,7 +93,8 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, str]:
             world_id = NULL,
             started_at = CASE WHEN outcome.seconds > 0
                 THEN {ago_sql(connection, "outcome.age + outcome.seconds")} ELSE started_at END,
-            ended_at = CASE WHEN outcome.state IN ('ready', 'pending') THEN NULL ELSE {ago_sql(connection, "outcome.age")} END
+            ended_at = CASE WHEN outcome.state NOT IN ('ready', 'pending')
+                THEN {ago_sql(connection, "outcome.age")} END
         FROM {table} AS outcome
         WHERE {_STEP}.id = outcome.step_id AND {_STEP}.state = 'running' AND {_STEP}.attempt = outcome.attempt
         RETURNING {_STEP}.id, {_STEP}.queue

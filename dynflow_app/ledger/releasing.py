@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
 from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
-from dynflow_app.messages import EnvelopeKind
 from dynflow_app.states import StepState
 
 _STEP = Step._meta.db_table
@@ -68,9 +68,7 @@ def adjust_active(delta: Counter[UUID]) -> int:
         cursor.execute(sql, parameters)
         settled = [key.to_python(row[0]) for row in cursor.fetchall() if row[1] == 0]
     if settled:
-        Envelope.objects.bulk_create(
-            Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in settled
-        )
+        Envelope.objects.bulk_create(Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in settled)
     return len(settled)
 
 

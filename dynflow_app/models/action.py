@@ -23,7 +23,10 @@ class Action(models.Model):
     input = models.JSONField(_("input"), default=dict, blank=True)
     output = models.JSONField(_("output"), default=dict, blank=True)
     consumes = models.JSONField(
-        _("consumes"), default=list, blank=True, help_text=_("Numbers of the actions whose output its input refers to.")
+        _("consumes"),
+        default=list,
+        blank=True,
+        help_text=_("Numbers of the actions whose output its input refers to."),
     )
 
     objects = LedgerManager.from_queryset(LedgerQuerySet)()
@@ -61,5 +64,3 @@ class OutputChunk(models.Model):
 
     def __str__(self) -> str:
         return self.text[:80]
-
-

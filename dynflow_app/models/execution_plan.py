@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
@@ -50,7 +50,7 @@ class ExecutionPlan(models.Model):
     )
     priority = models.SmallIntegerField(_("priority"), default=0)
     tags = models.JSONField(_("tags"), default=list, blank=True)
-    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)  # noqa: DJ001 - unique needs NULL for "none"
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)
     triggered_by = models.CharField(_("triggered by"), max_length=255, blank=True)
     error = models.JSONField(_("error"), null=True, blank=True)
     revision = models.PositiveIntegerField(_("revision"), default=0)
@@ -114,15 +114,3 @@ class ExecutionPlan(models.Model):
                 )
             time.sleep(pause)
             pause = min(pause * 1.3, 0.2)
-
-    def action_class_name(self) -> str:
-        """The entry action's class without its module."""
-        return self.action.rpartition(".")[2]
-
-    def progress(self) -> dict[str, Any]:
-        """How many steps ended, of how many: one query."""
-        counts = self.steps.aggregate(
-            total=models.Count("id"),
-            done=models.Count("id", filter=models.Q(state__in=("success", "skipped", "cancelled"))),
-        )
-        return {"done": counts["done"], "total": counts["total"]}

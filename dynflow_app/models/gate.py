@@ -34,10 +34,20 @@ class Dependency(models.Model):
     id = models.BigAutoField(primary_key=True)
     gate = models.ForeignKey(Gate, models.CASCADE, related_name="dependencies", db_index=False, verbose_name=_("gate"))
     step = models.ForeignKey(
-        "dynflow_app.Step", models.CASCADE, null=True, related_name="dependents", db_index=False, verbose_name=_("step")
+        "dynflow_app.Step",
+        models.CASCADE,
+        null=True,
+        related_name="dependents",
+        db_index=False,
+        verbose_name=_("step"),
     )
     after_gate = models.ForeignKey(
-        Gate, models.CASCADE, null=True, related_name="dependents", db_index=False, verbose_name=_("after gate")
+        Gate,
+        models.CASCADE,
+        null=True,
+        related_name="dependents",
+        db_index=False,
+        verbose_name=_("after gate"),
     )
 
     objects = LedgerManager.from_queryset(LedgerQuerySet)()
@@ -57,7 +67,9 @@ class Dependency(models.Model):
         indexes = (
             models.Index(fields=("step",), name="dynflow_dependency_by_step", condition=models.Q(step__isnull=False)),
             models.Index(
-                fields=("after_gate",), name="dynflow_dependency_by_gate", condition=models.Q(after_gate__isnull=False)
+                fields=("after_gate",),
+                name="dynflow_dependency_by_gate",
+                condition=models.Q(after_gate__isnull=False),
             ),
         )
 

@@ -16,7 +16,13 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app.exceptions import LostLeadershipError
-from dynflow_app.models.base import LedgerManager, LedgerQuerySet, is_postgresql, ledger_alias, ledger_connection
+from dynflow_app.models.base import (
+    LedgerManager,
+    LedgerQuerySet,
+    is_postgresql,
+    ledger_alias,
+    ledger_connection,
+)
 
 
 @dataclass(frozen=True, slots=True)

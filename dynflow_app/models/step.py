@@ -42,10 +42,22 @@ class Step(models.Model):
     priority = models.SmallIntegerField(_("priority"), default=0)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     world = models.ForeignKey(
-        World, models.PROTECT, null=True, blank=True, related_name="steps", db_index=False, verbose_name=_("world")
+        World,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="steps",
+        db_index=False,
+        verbose_name=_("world"),
     )
     gate = models.ForeignKey(
-        Gate, models.PROTECT, null=True, blank=True, related_name="steps", db_index=False, verbose_name=_("gate")
+        Gate,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="steps",
+        db_index=False,
+        verbose_name=_("gate"),
     )
     is_awaited = models.BooleanField(_("is awaited"), default=False, help_text=_("Whether a gate waits for it."))
     is_idempotent = models.BooleanField(
@@ -108,7 +120,9 @@ class Attempt(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("step", "number"), name="dynflow_attempt_number"),
             models.UniqueConstraint(
-                fields=("step",), condition=models.Q(ended_as="succeeded"), name="dynflow_attempt_succeeds_once"
+                fields=("step",),
+                condition=models.Q(ended_as="succeeded"),
+                name="dynflow_attempt_succeeds_once",
             ),
         )
 

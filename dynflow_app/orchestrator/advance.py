@@ -83,9 +83,7 @@ def _apply(decision: Decision, plan_ids: list[UUID], advanced: Advanced) -> None
         case Verdict.FINALIZE:
             advanced.ready += make_finalize_ready(plan_ids)
         case Verdict.PAUSE:
-            plans.transition(
-                [PlanState.RUNNING], PlanState.PAUSED, result=decision.result, revision=F("revision") + 1
-            )
+            plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=decision.result, revision=F("revision") + 1)
             advanced.settled.update(dict.fromkeys(plan_ids, decision))
         case Verdict.STOP:
             plans.transition(
@@ -104,6 +102,4 @@ def quarantine(plan_id: UUID, error: dict[str, object]) -> None:
     """Take a plan that cannot be advanced out of the way, with the error on it; the others go on."""
     plans = ExecutionPlan.objects.filter(id=plan_id)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR, error=error)
-    plans.transition(
-        [PlanState.PLANNED], PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now()
-    )
+    plans.transition([PlanState.PLANNED], PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now())

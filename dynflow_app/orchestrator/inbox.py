@@ -74,5 +74,9 @@ def _committed(advanced: advance.Advanced) -> None:
     transport.get().ring_queues(advanced.ready)
     for plan_id, decision in advanced.settled.items():
         announce(
-            plan_settled, ExecutionPlan, plan_id=plan_id, state=decision.verdict.value, result=decision.result.value
+            plan_settled,
+            ExecutionPlan,
+            plan_id=plan_id,
+            state=decision.verdict.value,
+            result=decision.result.value,
         )

@@ -60,7 +60,7 @@ class Recovery:
     def _invalidate(self, term: Term, world: World) -> int:
         with transaction.atomic(using=ledger_alias()):
             term.check()
-            unchanged = World.objects.filter(pk=world.pk, heartbeat_at=world.heartbeat_at)
+            unchanged = World.objects.filter(pk=world.pk, heartbeat_at__lte=world.heartbeat_at)
             moved = unchanged.transition([WorldState.ACTIVE, WorldState.STOPPING], WorldState.INVALIDATED)
         probes.reached(probes.Probe.WORLD_INVALIDATED)
         return moved

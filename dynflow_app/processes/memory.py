@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -12,8 +13,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def resident_bytes(pid: int | None = None) -> int | None:
     """Resident size of process `pid` (default: this one) in bytes; None where the system does not tell."""
     try:
-        with open(f"/proc/{pid or os.getpid()}/statm") as statm:
-            return int(statm.read().split()[1]) * _PAGE
+        return int(Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         if pid is not None and pid != os.getpid():
             return None

@@ -6,6 +6,8 @@ raises: whatever it could not say is found by the orchestrator's sweep.
 
 from __future__ import annotations
 
+import functools
+
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
@@ -13,26 +15,20 @@ from dynflow_app.conf import settings
 from dynflow_app.transport.base import Transport
 from dynflow_app.transport.inline import InlineTransport
 
-_current: Transport | None = None
 
-
+@functools.cache
 def get() -> Transport:
     """This process's transport, made at the first call."""
-    global _current
-    if _current is None:
-        if settings.in_process:
-            _current = InlineTransport()
-        else:
-            from dynflow_app.transport.rq import RqTransport  # a project without Redis need not have RQ
+    if settings.in_process:
+        return InlineTransport()
+    from dynflow_app.transport.rq import RqTransport  # a project without Redis need not have RQ
 
-            _current = RqTransport()
-    return _current
+    return RqTransport()
 
 
 def reset() -> None:
     """Forget connections: in a forked child, and when settings change."""
-    global _current
-    _current = None
+    get.cache_clear()
 
 
 def known_queues() -> frozenset[str] | None:

@@ -61,7 +61,7 @@ class RqTransport:
             for name in names:
                 self._push(pipe, self._bell(name), min(ready[name], MOST_RINGS))
             for name in names:
-                pipe.sdiff(f"rq:workers:{name}", self._own_workers(name))
+                pipe.sdiff([f"rq:workers:{name}", self._own_workers(name)])
                 pipe.scard(f"rq:workers:{name}")
             answers = pipe.execute()[-2 * len(names) :]
             for position, name in enumerate(names):
@@ -141,7 +141,12 @@ class RqTransport:
     def _enqueue_drain(self, queue: str) -> None:
         if self._client.set(f"{self._prefix}:draining:{queue}", b"", nx=True, ex=DRAIN_AGAIN_AFTER):
             get_queue(queue, commit_mode="auto").enqueue(
-                DRAIN, queue, job_timeout=-1, result_ttl=1, failure_ttl=3600, description=f"run steps of {queue}"
+                DRAIN,
+                queue,
+                job_timeout=-1,
+                result_ttl=1,
+                failure_ttl=3600,
+                description=f"run steps of {queue}",
             )
 
     def _wait(self, bells: list[str], timeout: float) -> bool:

@@ -10,15 +10,16 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from dynflow_app import clock, probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
 from dynflow_app.conf import settings
+from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.claiming import outputs_for
 from dynflow_app.ledger.errors import describe
-from dynflow_app.ledger.finalizing import failed_phase, load_phase, record_phase
+from dynflow_app.ledger.finalizing import load_phase, record_failed_phase, record_phase
 from dynflow_app.ledger.recording import Recorded
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action
@@ -34,7 +35,11 @@ Log = Callable[[Claimed, str], None]
 def is_async(step: Claimed) -> bool:
     """Whether the step's ``run`` is a coroutine function; an unknown class fails in a thread, where it is reported."""
     action_class = registry.known(step.action_name)
-    return action_class is not None and step.phase == Phase.RUN and inspect.iscoroutinefunction(_method(action_class, step))
+    return (
+        action_class is not None
+        and step.phase == Phase.RUN
+        and inspect.iscoroutinefunction(_method(action_class, step))
+    )
 
 
 def execute(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> Outcome:
@@ -42,7 +47,10 @@ def execute(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> Outcome:
     started = clock.monotonic()
     try:
         context, action = _prepare(step, outputs, log)
-        _method(type(action), step)(action)
+        returned = _method(type(action), step)(action)
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise TypeError(f"{step.phase} of {step.action_name} returned a coroutine; only run() may be async.")
         return _succeeded(step, context, started)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of user code must not end the worker
         return failure(step, error, started)
@@ -62,8 +70,19 @@ async def execute_async(step: Claimed, outputs: dict[int, Any] | None, log: Log)
 def execute_finalize(first: Claimed, world: World, log: Log) -> tuple[list[Outcome], Recorded]:
     """Run the finalize phase that `first` was claimed for and record it, in one transaction.
 
-    Returns outcomes still to be recorded (if it failed) and what was recorded (if not).
+    Returns outcomes still to be recorded, and what was recorded.
     """
+    try:
+        return [], _finalize(first, world, log)
+    except (OperationalError, InterfaceError):  # the database went away, and with it all that the phase did
+        return [handed_back(first)], Recorded()
+    except WrongStateError:  # somebody took the phase from us; its fate is in other hands
+        return [], Recorded()
+    except Exception as error:  # such as a constraint that is checked at the commit
+        return [failure(first, error, clock.monotonic())], Recorded()
+
+
+def _finalize(first: Claimed, world: World, log: Log) -> Recorded:
     outcomes: list[Outcome] = []
     try:
         with transaction.atomic(using=ledger_alias()):
@@ -72,14 +91,10 @@ def execute_finalize(first: Claimed, world: World, log: Log) -> tuple[list[Outco
                 if outcomes[-1].state is StepState.ERROR:
                     raise _PhaseFailedError
             probes.reached(probes.Probe.FINALIZE_RETURNED)
-            recorded = record_phase(outcomes, world_id=world.pk, worker=str(world))
-        return [], recorded
+            return record_phase(outcomes, world_id=world.pk, worker=str(world))
     except _PhaseFailedError:
-        return failed_phase(outcomes[0], outcomes[-1]), Recorded()
-    except DatabaseError:  # the database, not user code: somebody tries again
-        return [handed_back(first)], Recorded()
-    except Exception as error:
-        return [failure(first, error, clock.monotonic())], Recorded()
+        with transaction.atomic(using=ledger_alias()):
+            return record_failed_phase(outcomes[0], outcomes[-1], world_id=world.pk, worker=str(world))
 
 
 def handed_back(step: Claimed) -> Outcome:

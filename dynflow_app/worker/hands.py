@@ -48,7 +48,7 @@ class Threads:
 
     def withdraw(self) -> list[Claimed]:
         """Take back the steps that no thread has begun."""
-        steps = []
+        steps: list[Claimed] = []
         while True:
             try:
                 task = self._tasks.get_nowait()

@@ -56,7 +56,7 @@ class Worker(RqWorker):
         if not args and not kwargs and not self.is_horse and not self.connection.sismember("rq:workers", self.key):
             with contextlib.suppress(ValueError):
                 self.connection.delete(self.key)
-                self.register_birth()
+                self.register_birth()  # type: ignore[no-untyped-call] # RQ's
 
 
 class Crew:

@@ -18,22 +18,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
 from dynflow_app.ledger.claiming import claim, outputs_for
-from dynflow_app.ledger.errors import bounded, describe
-from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.ledger.recording import Recorded
 from dynflow_app.ledger.recovery import reclaim
-from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models import Action, OutputChunk, World
+from dynflow_app.messages import Claimed, Outcome
+from dynflow_app.models import World
 from dynflow_app.models.base import ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
-from dynflow_app.signals import announce, outcome_refused, step_failed
-from dynflow_app.states import StepState
 from dynflow_app.worker.executor import execute_finalize, handed_back, is_async
 from dynflow_app.worker.hands import EventLoop, Threads
+from dynflow_app.worker.recorder import LogPiece, announce_recorded, record_all, write_log
 from dynflow_app.worker.started import StartedSteps
 
 PROMPT = 0.05
@@ -46,14 +44,6 @@ STALE = 1.0
 
 class _Ring:
     """Put into the inbox when a doorbell rang."""
-
-
-@dataclass(slots=True)
-class LogPiece:
-    """Put into the inbox when a step logs."""
-
-    step: Claimed
-    text: str
 
 
 @dataclass(slots=True)
@@ -149,8 +139,8 @@ class Pump:
         if not (self._outcomes or self._pieces or (limit and self._more)):
             return
         with transaction.atomic(using=ledger_alias()):
-            self._write_pieces()
-            recorded = self._record()
+            write_log(self._pieces)
+            recorded = record_all(self._outcomes, str(self.world))
             claimed = claim(self.world.pk, self.queues, limit) if limit else []
             outputs = outputs_for(claimed)
         probes.reached(probes.Probe.OUTCOMES_COMMITTED)
@@ -158,7 +148,7 @@ class Pump:
         self._more = len(claimed) == limit > 0
         self._take(claimed, outputs)
         self._ring(recorded, claimed)
-        self._announce(recorded)
+        announce_recorded(recorded)
 
     def _gather(self) -> None:
         """Move what the inbox has into this turn; wait for something if there is nothing to do."""
@@ -190,6 +180,7 @@ class Pump:
             else:
                 self._ended(item.step.step_id)
             self._ring(item.recorded, [])
+            announce_recorded(item.recorded)
         else:
             self._outcomes.append(item)
             self._seconds += (item.seconds - self._seconds) * 0.1
@@ -198,51 +189,13 @@ class Pump:
         """How many steps to claim now: as many as can start, or more if they are so short that they start soon."""
         if self._stopping.is_set():
             return 0
-        ahead = max(self._threads.count, min(settings.BATCH, int(PROMPT / max(self._seconds, 1e-6))))
+        batch: int = settings.BATCH
+        ahead = max(self._threads.count, min(batch, int(PROMPT / max(self._seconds, 1e-6))))
         waiting = len(self._in_flight) - len(self._outcomes)
-        room = settings.WORKER_COROUTINES - self._loop.running if self._loop.is_preferred else ahead - waiting
-        return max(0, min(settings.BATCH, room, self.started.room))
+        room: int = settings.WORKER_COROUTINES - self._loop.running if self._loop.is_preferred else ahead - waiting
+        return max(0, min(batch, room, self.started.room))
 
-    # --- the ledger ------------------------------------------------------------------------------------------
-
-    def _record(self) -> Recorded:
-        if not self._outcomes:
-            return Recorded()
-        try:
-            with transaction.atomic(using=ledger_alias()):
-                return record(self._outcomes, worker=str(self.world))
-        except (OperationalError, InterfaceError):
-            raise
-        except DatabaseError:  # one of them cannot be stored: find it, keep the others
-            return self._record_singly()
-
-    def _record_singly(self) -> Recorded:
-        total = Recorded()
-        for outcome in self._outcomes:
-            try:
-                with transaction.atomic(using=ledger_alias()):
-                    part = record([outcome], worker=str(self.world))
-            except (OperationalError, InterfaceError):
-                raise
-            except DatabaseError as error:
-                outcome.state, outcome.ended_as = StepState.ERROR, EndedAs.FAILED
-                outcome.output, outcome.input, outcome.error = None, None, describe(error)
-                part = record([outcome], worker=str(self.world))
-            total.add(part)
-        return total
-
-    def _write_pieces(self) -> None:
-        """One chunk for each step that logged; pieces of deleted actions are dropped."""
-        texts: dict[tuple[int, int], list[str]] = {}
-        for piece in self._pieces:
-            texts.setdefault((piece.step.action_id, piece.step.attempt), []).append(piece.text)
-        if texts:
-            known = set(Action.objects.filter(id__in={key[0] for key in texts}).values_list("id", flat=True))
-            OutputChunk.objects.bulk_create(
-                OutputChunk(action_id=action, attempt=attempt, text=bounded("".join(parts)))
-                for (action, attempt), parts in texts.items()
-                if action in known
-            )
+    # --- steps in hand ---------------------------------------------------------------------------------------
 
     def _forget_recorded(self) -> None:
         for outcome in self._outcomes:
@@ -257,13 +210,9 @@ class Pump:
 
     def _settle_doubts(self) -> None:
         with transaction.atomic(using=ledger_alias()):
-            reclaim(
-                self.world.pk, worker=str(self.world), started=frozenset(), spare=frozenset(self._in_flight)
-            )
+            reclaim(self.world.pk, worker=str(self.world), started=frozenset(), spare=frozenset(self._in_flight))
         self._uncertain = False
         self._more = True
-
-    # --- steps in hand ---------------------------------------------------------------------------------------
 
     def _take(self, claimed: Sequence[Claimed], outputs: dict[Any, dict[int, Any]]) -> None:
         for step in claimed:
@@ -319,16 +268,3 @@ class Pump:
             self._more = self._more or self.queues is None or any(name in self.queues for name in others)
         if recorded.settled:
             bell.ring_orchestrator()
-
-    def _announce(self, recorded: Recorded) -> None:
-        for outcome in recorded.refused:
-            announce(outcome_refused, Outcome, step_id=outcome.step_id, attempt=outcome.attempt)
-        for outcome in recorded.failed:
-            announce(
-                step_failed,
-                Outcome,
-                plan_id=outcome.plan_id,
-                step_id=outcome.step_id,
-                attempt=outcome.attempt,
-                message=(outcome.error or {}).get("message", ""),
-            )

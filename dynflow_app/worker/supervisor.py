@@ -132,9 +132,7 @@ class Supervisor:
     def _has_had_its_day(self, child: Child) -> bool:
         limit, most = settings.WORKER_MEMORY_LIMIT, settings.WORKER_MAX_STEPS
         size = resident_bytes(child.pid) if limit else None
-        return bool(
-            (size is not None and limit and size > limit) or (most and child.started.finished() >= most)
-        )
+        return bool((size is not None and limit and size > limit) or (most and child.started.finished() >= most))
 
     def _fork(self) -> None:
         started = StartedSteps()
@@ -179,8 +177,10 @@ class Supervisor:
                 break
         take_leave(child.world)
         if exit_code != 0 and self._stopping_since is None:
-            self._next_birth = clock.monotonic() if clock.monotonic() - child.born_at > SHORT_LIFE else (
-                clock.monotonic() + SHORT_LIFE
+            self._next_birth = (
+                clock.monotonic()
+                if clock.monotonic() - child.born_at > SHORT_LIFE
+                else (clock.monotonic() + SHORT_LIFE)
             )
         if lost or handed_back or exit_code != 0:
             announce(

@@ -1,0 +1,86 @@
+"""Writes what the pump gathered: pieces of log and outcomes, whatever users put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+
+from dynflow_app.ledger.errors import bounded, describe
+from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.models import Action, OutputChunk
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.signals import announce, outcome_refused, step_failed
+from dynflow_app.states import StepState
+
+
+@dataclass(slots=True)
+class LogPiece:
+    """Text that a step logged."""
+
+    step: Claimed
+    text: str
+
+
+def write_log(pieces: Sequence[LogPiece]) -> None:
+    """Store one chunk for each step that logged; pieces of actions deleted meanwhile are dropped."""
+    texts: dict[tuple[int, int], list[str]] = {}
+    for piece in pieces:
+        texts.setdefault((piece.step.action_id, piece.step.attempt), []).append(piece.text)
+    if not texts:
+        return
+    known = set(Action.objects.filter(id__in={action for action, _ in texts}).values_list("id", flat=True))
+    OutputChunk.objects.bulk_create(
+        OutputChunk(action_id=action, attempt=attempt, text=bounded("".join(parts)))
+        for (action, attempt), parts in texts.items()
+        if action in known
+    )
+
+
+def record_all(outcomes: Sequence[Outcome], worker: str) -> Recorded:
+    """Record `outcomes`; one that the database refuses to store becomes an error, and does not harm the others.
+
+    Raises OperationalError or InterfaceError if the database does not answer.
+    """
+    if not outcomes:
+        return Recorded()
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            return record(outcomes, worker=worker)
+    except (OperationalError, InterfaceError):
+        raise
+    except DatabaseError:
+        total = Recorded()
+        for outcome in outcomes:
+            total.add(_record_alone(outcome, worker))
+        return total
+
+
+def announce_recorded(recorded: Recorded) -> None:
+    """Send the signals for what was recorded; after the commit."""
+    for outcome in recorded.refused:
+        announce(outcome_refused, Outcome, step_id=outcome.step_id, attempt=outcome.attempt)
+    for outcome in recorded.failed:
+        message = (outcome.error or {}).get("message", "")
+        announce(
+            step_failed,
+            Outcome,
+            plan_id=outcome.plan_id,
+            step_id=outcome.step_id,
+            attempt=outcome.attempt,
+            message=message,
+        )
+
+
+def _record_alone(outcome: Outcome, worker: str) -> Recorded:
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            return record([outcome], worker=worker)
+    except (OperationalError, InterfaceError):
+        raise
+    except DatabaseError as error:
+        outcome.state, outcome.ended_as = StepState.ERROR, EndedAs.FAILED
+        outcome.output, outcome.input, outcome.error = None, None, describe(error)
+        return record([outcome], worker=worker)

@@ -1,0 +1,45 @@
+"""Statistics, and the names under which figures are printed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+LABELS = {
+    "planning_and_trigger_seconds": "planning and trigger, s",
+    "steps_per_second": "steps/s, first claim to plan stopped",
+    "steps_per_second_with_trigger": "steps/s, trigger included",
+    "ms_per_step": "ms per step",
+    "relative_cost_per_step": "cost per step, relative to the first",
+    "statements_per_1000_steps": "SQL statements per 1,000 steps",
+    "transaction_statements_per_1000_steps": "  of them BEGIN, COMMIT, SAVEPOINT",
+    "planning_statements": "SQL statements of planning and trigger",
+    "steps_per_second_by_20": "steps/s in batches of 20",
+    "ms_per_hop_median": "ms per hop, median",
+    "ms_per_hop_p95": "ms per hop, 95 %",
+    "triggered_per_second": "plans triggered/s, one by one",
+    "finished_per_second": "plans finished/s, trigger included",
+    "statements_per_plan": "SQL statements per plan",
+    "latency_ms_median": "trigger to finished when idle, ms, median",
+    "latency_ms_p95": "trigger to finished when idle, ms, 95 %",
+    "trigger_ms_median": "  of it trigger(), ms, median",
+    "seconds": "seconds observed",
+    "statements_per_second": "SQL statements/s",
+    "transactions_per_second": "SQL transactions/s",
+}
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value."""
+    return float(statistics.median(values))
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that ``percent`` of 100 do not exceed."""
+    ordered = sorted(values)
+    return float(ordered[min(len(ordered) - 1, round(len(ordered) * percent / 100))])
+
+
+def label(name: str) -> str:
+    """What people read."""
+    return LABELS.get(name) or name.replace("_", " ")

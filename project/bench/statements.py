@@ -1,0 +1,78 @@
+"""Counting SQL statements: by PostgreSQL if it can, otherwise in a pump inside this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import ProgrammingError, connection, transaction
+
+from dynflow_app.models import WorldKind
+from dynflow_app.processes.registration import register, take_leave
+from dynflow_app.worker.pump import Pump
+from project.bench.places import COUNTER
+
+HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+
+
+def by_server() -> bool:
+    """Whether PostgreSQL counts the statements of this database."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT 1 FROM {COUNTER} LIMIT 1")
+    except Exception as error:  # not created, or not preloaded
+        if isinstance(error, ProgrammingError) or "preload" in str(error):
+            return False
+        raise
+    return True
+
+
+class Counter:
+    """Statements of everybody in this database since the last ``reset``."""
+
+    def reset(self) -> None:
+        """Begin at zero."""
+        _rows(f"SELECT 1 FROM (SELECT {COUNTER}_reset(0, {HERE}, 0)) AS done")
+
+    def total(self) -> tuple[int, int]:
+        """All statements, and how many of them only bound a transaction or a savepoint."""
+        sql = f"""
+            SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(calls) FILTER (
+                WHERE query ~* '^(begin|commit|rollback|savepoint|release)'), 0)::bigint
+            FROM {COUNTER} WHERE dbid = {HERE} AND query NOT LIKE '%%{COUNTER}%%'
+        """  # noqa: S608 - names are ours
+        total, bounds = _rows(sql)[0]
+        return int(total), int(bounds)
+
+    def dearest(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The statements that took the server the most time."""
+        sql = f"""
+            SELECT calls, round(total_exec_time::numeric, 1)::float8, left(regexp_replace(query, '\\s+', ' ', 'g'), 200)
+            FROM {COUNTER} WHERE dbid = {HERE} AND query NOT LIKE '%%{COUNTER}%%'
+            ORDER BY total_exec_time DESC LIMIT {limit}
+        """  # noqa: S608 - names are ours
+        return [{"calls": calls, "ms": ms, "query": query} for calls, ms, query in _rows(sql)]
+
+
+def count_in_pump() -> int:
+    """Run whatever is ready in a pump of this process; returns its statements, without BEGIN and COMMIT."""
+    counted = 0
+
+    def count(execute: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        return execute(*arguments)
+
+    world = register(WorldKind.WORKER, ["default"])
+    try:
+        with connection.execute_wrapper(count):
+            Pump(world, ["default"]).run(burst=True)
+    finally:
+        take_leave(world)
+    return counted
+
+
+def _rows(sql: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [])
+        return list(cursor.fetchall())

@@ -1,0 +1,124 @@
+"""The system that is measured: an orchestrator and a worker as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from django.core.management import call_command
+
+from dynflow_app.models import ExecutionPlan, Leadership, World, WorldKind
+from dynflow_app.processes.parent_death import die_with_parent
+from dynflow_app.states import PlanResult, PlanState
+from project.bench.places import ORCHESTRATOR_SETTINGS, SETTINGS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 40.0
+
+
+class BenchError(RuntimeError):
+    """The measurement cannot go on; the text says why."""
+
+
+class System:
+    """Migrates, starts the processes, and stops them at the end of the ``with`` block or by ``stop()``."""
+
+    def __init__(self, logs: Path) -> None:
+        """Keep the output of the processes in ``logs``."""
+        self._logs = logs
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        """Start everything and wait until it leads and listens."""
+        call_command("migrate", verbosity=0)
+        try:
+            self.orchestrator = self._manage("dynflow_orchestrator", settings=ORCHESTRATOR_SETTINGS)
+            self.worker = self._manage("rqworker", "default", settings=SETTINGS)
+            self._wait_until(self._is_ready, "orchestrator and worker to start")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask the processes to stop, then kill what is left."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._processes.clear()
+
+    def wait_for(self, plan_ids: list[UUID], *, pause: float, timeout: float = 600.0) -> int:
+        """Wait until these plans have stopped; returns the number of statements this took.
+
+        Raises BenchError if one did not succeed, or a process ended.
+        """
+        looks = 0
+        last = ExecutionPlan.objects.filter(pk=plan_ids[-1])
+        rest = ExecutionPlan.objects.filter(pk__in=plan_ids).exclude(state=PlanState.STOPPED)
+        for query in [last.exclude(state=PlanState.STOPPED)] + ([rest] if len(plan_ids) > 1 else []):
+            looks += self._wait_until(lambda query=query: not query.exists(), "plans to end", timeout, pause)
+        succeeded = ExecutionPlan.objects.filter(pk__in=plan_ids, result=PlanResult.SUCCESS).count()
+        if succeeded != len(plan_ids):
+            raise BenchError(f"{len(plan_ids) - succeeded} of {len(plan_ids)} plans did not succeed.")
+        return looks + 1
+
+    def _manage(self, *arguments: str, settings: str) -> subprocess.Popen[bytes]:
+        with self._log(arguments[0]).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(REPOSITORY / "manage.py"), *arguments],
+                cwd=REPOSITORY,
+                env={**os.environ, "DJANGO_SETTINGS_MODULE": settings},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which stops them in order
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        self._processes[arguments[0]] = process
+        return process
+
+    def _wait_until(
+        self, condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT, pause: float = 0.02
+    ) -> int:
+        """Returns how often it looked."""
+        deadline = time.monotonic() + timeout
+        looks = 1
+        while not condition():
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    raise BenchError(f"{name} ended:\n{self._log(name).read_text(errors='replace')[-4000:]}")
+            if time.monotonic() > deadline:
+                raise BenchError(f"Waited {timeout:g} s in vain for {what}.")
+            time.sleep(pause)
+            looks += 1
+        return looks
+
+    def _is_ready(self) -> bool:
+        leads = Leadership.objects.filter(epoch__gt=0).exists()
+        return leads and World.objects.filter(kind=WorldKind.WORKER).exists()
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
