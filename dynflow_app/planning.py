@@ -25,6 +25,8 @@ from dynflow_app.states import Phase, PlanState
 from dynflow_app.transport import known_queues
 
 INSERT_BATCH = 2000
+MOST_PRIORITY = 32767
+"""What a small integer holds, either way."""
 
 
 class Draft:
@@ -43,7 +45,7 @@ class Draft:
 
     def make(self, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         """Run the plan phase of the entry action. Whatever the user's code raises goes to the caller."""
-        self._plan(action_class, None, args, kwargs)
+        self._plan_with_subscribers(action_class, None, args, kwargs)
         if self._failure is not None:  # somebody's plan() swallowed it, but half an action cannot be kept
             raise self._failure
         for step in self.steps:
@@ -56,7 +58,7 @@ class Draft:
     ) -> PlannedAction:
         if not registry.is_action_class(action_class):
             raise PlanningError(f"plan_action() takes a subclass of BaseAction, not {action_class!r}.")
-        return self._plan(action_class, caller, args, kwargs)
+        return self._handle(self._plan_with_subscribers(action_class, caller, args, kwargs))
 
     def plan_self(self, action: BaseAction, given: dict[str, Any]) -> PlannedAction:
         name = type(action).__name__
@@ -88,13 +90,18 @@ class Draft:
 
     # --- helpers ---------------------------------------------------------------------------------------------
 
+    def _plan_with_subscribers(
+        self, action_class: type[BaseAction], caller: BaseAction | None, args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> BaseAction:
+        with self.block(BlockKind.CONCURRENCE.value):
+            action = self._plan(action_class, caller, args, kwargs)
+            for subscriber in registry.subscribers(action_class):
+                self._plan_with_subscribers(subscriber, action, args, kwargs)
+        return action
+
     def _plan(
-        self,
-        action_class: type[BaseAction],
-        caller: BaseAction | None,
-        args: Iterable[Any],
-        kwargs: dict[str, Any],
-    ) -> PlannedAction:
+        self, action_class: type[BaseAction], caller: BaseAction | None, args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> BaseAction:
         number = len(self.actions) + 1
         action = bind(action_class, number, self)
         self.actions.append(
@@ -114,7 +121,7 @@ class Draft:
             raise
         finally:
             self._queues.pop()
-        return self._handle(action)
+        return action
 
     def _queue_of(self, action_class: type[BaseAction]) -> str:
         queue = action_class.queue or (self._queues[-1] if self._queues else settings.DEFAULT_QUEUE)
@@ -134,12 +141,21 @@ class Draft:
             number=len(self.steps) + 1,
             phase=phase,
             queue=queue,
-            priority=self.plan.priority + action.priority,
+            priority=self._priority_of(action),
             # The database rolls a finalize phase back when its worker vanishes, so it may always start again.
             is_idempotent=action.idempotent or phase is Phase.FINALIZE,
         )
         self.steps.append(step)
         return step
+
+    def _priority_of(self, action: BaseAction) -> int:
+        priority = self.plan.priority + action.priority
+        if abs(priority) > MOST_PRIORITY:
+            raise PlanningError(
+                f"The priorities of the plan ({self.plan.priority}) and of {type(action).__name__} "
+                f"({action.priority}) add up to more than {MOST_PRIORITY}."
+            )
+        return priority
 
     def _step_referred_to(self, action_number: int, by: str) -> int:
         step = self._run_step.get(action_number)

@@ -15,6 +15,8 @@ from dynflow_app.exceptions import MissingReferenceError, NotSerializableError, 
 
 MAX_DEPTH = 64
 REFERENCE_KEY = "$output"
+LARGEST_FLOAT = 1e16
+"""From here on JSON text has no decimal point, so jsonb keeps a whole number, which may even be another one."""
 
 
 class OutputReference:
@@ -109,7 +111,7 @@ def _checked(value: Any, path: str, depth: int, on_reference: Callable[[OutputRe
     kind = type(value)
     if kind is str:
         return _checked_text(value, path)
-    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
+    if value is None or kind in (bool, int) or (kind is float and abs(value) < LARGEST_FLOAT):
         return value
     if depth >= MAX_DEPTH:
         raise NotSerializableError(f"{path} is nested deeper than {MAX_DEPTH} levels.", path=path)
@@ -121,6 +123,7 @@ def _checked(value: Any, path: str, depth: int, on_reference: Callable[[OutputRe
             for key, item in value.items()
         }
     if kind is OutputReference and on_reference is not None:
+        _checked(list(value.path), path, 0, None)  # its keys are stored, too
         return on_reference(value)
     raise NotSerializableError(_refusal(value, path), path=path)
 
@@ -128,6 +131,8 @@ def _checked(value: Any, path: str, depth: int, on_reference: Callable[[OutputRe
 def _refusal(value: Any, path: str) -> str:
     if isinstance(value, OutputReference):
         return f"{path} is an output reference; references belong into the input of a planned action."
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{path} is {value}, which PostgreSQL would give back as a whole number; pass it as int or as text."
     if isinstance(value, float):
         return f"{path} is {value}, which JSON does not have."
     advice = _ADVICE.get(type(value), "pass text, numbers, lists and dictionaries, or the key of an object")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
@@ -14,7 +14,7 @@ from dynflow_app.actions.base import BaseAction
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.models import ExecutionPlan
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.base import explained_schema_errors, ledger_alias
 from dynflow_app.planning import Draft, store
 from dynflow_app.states import PlanResult, PlanState
 
@@ -44,24 +44,28 @@ def trigger(
     the error to look at.
     """
     options = options or TriggerOptions()
-    with transaction.atomic(using=ledger_alias()):
+    draft = Draft(_plan_row(action_class, options))
+    failure: Exception | None = None
+    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         if (known := _same_key(options)) is not None:
             return known
-        draft, error = _drafted(action_class, options, args, kwargs)
-        if error is None:
-            try:
-                with transaction.atomic(using=ledger_alias()):
-                    store([draft])
-            except IntegrityError:  # somebody else was faster with the same key
-                if (known := _same_key(options)) is not None:
-                    return known
-                raise
+        try:
+            with transaction.atomic(using=ledger_alias()):  # if it fails, what the user wrote goes
+                draft.make(action_class, args, kwargs)
+                store([draft])
+        except DatabaseError as error:
+            if (known := _same_key(options)) is not None:  # somebody else was faster with the same key
+                return known
+            failure = error
+        except Exception as error:
+            failure = error
+        if failure is None:
             probes.reached(probes.Probe.PLAN_STORED)
             transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
         else:
-            _store_failure(draft.plan, error)
-    if error is not None:
-        raise error
+            _store_failure(draft.plan, failure)  # what we note about it stays
+    if failure is not None:
+        raise failure
     return draft.plan
 
 
@@ -76,7 +80,7 @@ def trigger_many(
     options = options or TriggerOptions()
     if options.idempotency_key:
         raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
-    with transaction.atomic(using=ledger_alias()):
+    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         drafts = []
         for arguments in inputs:
             draft = Draft(_plan_row(action_class, options))
@@ -85,18 +89,6 @@ def trigger_many(
         store(drafts)
         transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
     return [draft.plan for draft in drafts]
-
-
-def _drafted(
-    action_class: type[BaseAction], options: TriggerOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Draft, Exception | None]:
-    draft = Draft(_plan_row(action_class, options))
-    try:
-        with transaction.atomic(using=ledger_alias()):  # what the user wrote goes, what we note about it stays
-            draft.make(action_class, args, kwargs)
-    except Exception as error:
-        return draft, error
-    return draft, None
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:

@@ -30,6 +30,9 @@ class BaseAction:
     idempotent: ClassVar[bool] = False
     """Whether ``run`` may start again when the process that ran it vanished. Otherwise the plan pauses and asks."""
 
+    subscribe_to: ClassVar[type[BaseAction] | None] = None
+    """Another class: whenever that is planned, this one is planned beside it, with the same arguments."""
+
     _context: PlanContext | RunContext
     _number: int = 0
 

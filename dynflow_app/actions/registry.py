@@ -10,11 +10,21 @@ if TYPE_CHECKING:
     from dynflow_app.actions.base import BaseAction
 
 _classes: dict[str, type[BaseAction]] = {}
+_subscribers: dict[str, dict[str, type[BaseAction]]] = {}
 
 
 def register(action_class: type[BaseAction]) -> None:
     """Make `action_class` known by its name; a later definition of the same name wins (code reloading)."""
-    _classes[action_name(action_class)] = action_class
+    name = action_name(action_class)
+    _classes[name] = action_class
+    target = action_class.__dict__.get("subscribe_to")  # not inherited: a subclass would attach a second time
+    if target is not None:
+        _subscribers.setdefault(action_name(target), {})[name] = action_class
+
+
+def subscribers(action_class: type[BaseAction]) -> list[type[BaseAction]]:
+    """The classes that attach to exactly `action_class`, in the order of their definition."""
+    return list(_subscribers.get(action_name(action_class), {}).values())
 
 
 def is_action_class(candidate: object) -> bool:

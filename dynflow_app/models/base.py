@@ -10,11 +10,14 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.db import connections, models, router
+from django.db import DatabaseError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from dynflow_app.exceptions import SchemaOutdatedError
 
 M = TypeVar("M", bound=models.Model)
 
@@ -51,6 +54,19 @@ def ledger_alias() -> str:
     from dynflow_app.models.execution_plan import ExecutionPlan  # the module imports this one
 
     return router.db_for_write(ExecutionPlan)
+
+
+@contextmanager
+def explained_schema_errors() -> Iterator[None]:
+    """Raise `SchemaOutdatedError` instead of the database's own words if our tables are not there."""
+    try:
+        yield
+    except DatabaseError as error:
+        if any(words in str(error) for words in ("does not exist", "no such table", "has no column")) and (
+            "dynflow_app_" in str(error)
+        ):
+            raise SchemaOutdatedError from error
+        raise
 
 
 def ledger_connection() -> BaseDatabaseWrapper:

@@ -52,7 +52,7 @@ class Step(models.Model):
     )
     gate = models.ForeignKey(
         Gate,
-        models.PROTECT,
+        models.RESTRICT,
         null=True,
         blank=True,
         related_name="steps",

@@ -14,7 +14,7 @@ from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.models import Term
 from dynflow_app.orchestrator import inbox, recovery, sweep
 from dynflow_app.orchestrator.leading import Leader
-from dynflow_app.processes.registration import guard_session
+from dynflow_app.processes.registration import guard_sessions
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.transport.base import TransportError
 
@@ -51,6 +51,7 @@ class Orchestrator:
 
     def run(self) -> bool:
         """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
+        guard_sessions()
         backoff = Backoff()
         try:
             while not self._stop.is_set():
@@ -73,7 +74,6 @@ class Orchestrator:
         term = self._leader.term
         if term is None:
             if self._leader.try_to_lead():
-                guard_session()
                 self._duties = self._new_duties()
             elif self._standby:
                 self._stop.wait(settings.STANDBY_POLL_INTERVAL)

@@ -135,7 +135,8 @@ def _succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
     check_json(context.output, f"{step.action_name.rpartition('.')[2]}.output", settings.PAYLOAD_LIMIT)
     outcome = _outcome(step, StepState.SUCCESS, EndedAs.SUCCEEDED)
     outcome.ended, outcome.seconds = ended, ended - started
-    outcome.output = context.output or None
+    # A run starts with an empty output, so an empty one is no news; finalize may have emptied it.
+    outcome.output = context.output if context.output or step.phase == Phase.FINALIZE else None
     outcome.input = context.input if step.consumes else None
     return outcome
 

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from rq import Worker as RqWorker
 
-from dynflow_app import clock, probes, transport
+from dynflow_app import clock, transport
 from dynflow_app.conf import settings
 from dynflow_app.processes.parent_death import die_with_parent
 from dynflow_app.processes.waiting import Backoff
@@ -111,7 +111,6 @@ def _supervise(name: str, queues: list[str], burst: bool) -> None:
     code = 1
     try:
         die_with_parent()
-        probes.install_from_environment()
         transport.reset()
         Supervisor(name, queues, burst=burst).run()
         code = 0

@@ -22,14 +22,14 @@ from types import FrameType
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
-from dynflow_app import clock, transport
+from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
 from dynflow_app.ledger.recovery import BATCH, reclaim
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
 from dynflow_app.processes.parent_death import die_with_parent, is_orphan
-from dynflow_app.processes.registration import register, require_schema, take_leave
+from dynflow_app.processes.registration import guard_sessions, register, require_schema, take_leave
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.signals import announce, world_invalidated
 from dynflow_app.worker.pump import Pump
@@ -51,6 +51,8 @@ class Child:
     born_at: float = field(default_factory=clock.monotonic)
     is_leaving: bool = False
     """Told to finish what it has; it is not replaced when it ends."""
+    stopped_at: float | None = None
+    """Since when an OS signal keeps it from running (SIGSTOP)."""
 
 
 class Supervisor:
@@ -61,6 +63,7 @@ class Supervisor:
         self._queues = list(queues)
         self._burst = burst
         self._children: dict[int, Child] = {}
+        self._born = 0
         self._stopping_since: float | None = None
         self._parent = os.getppid()
         self._next_beat = 0.0
@@ -70,6 +73,7 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until a SIGTERM, or with burst until every child has ended by itself."""
         self._handle_signals()
+        guard_sessions()
         self._wait_for_ledger()
         while not self._is_over():
             try:
@@ -140,7 +144,8 @@ class Supervisor:
         connections.close_all()  # a child that closed an inherited session would end it for both
         pid = os.fork()
         if pid == 0:
-            _child_main(world, self._queues, started, self._burst)
+            _child_main(world, self._queues, started, self._burst, is_first=not self._born)
+        self._born += 1
         World.objects.filter(pk=world.pk).update(pid=pid)
         world.pid = pid
         self._children[pid] = Child(pid, world, started)
@@ -151,10 +156,17 @@ class Supervisor:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                child = self._children.pop(pid)
+            changed, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            child = self._children[pid]
+            if changed and os.WIFSTOPPED(status):
+                child.stopped_at = clock.monotonic()
+            elif changed and os.WIFCONTINUED(status):
+                child.stopped_at = None
+            elif changed:
+                del self._children[pid]
                 self._bury(child, os.waitstatus_to_exitcode(status))
+            elif child.stopped_at and clock.monotonic() - child.stopped_at > settings.WORLD_TIMEOUT:
+                _signal(pid, signal.SIGKILL)  # as silent as a dead one, and its steps wait
 
     def _bury(self, child: Child, exit_code: int) -> None:
         """Take back what a dead child still had; a step whose user code may have begun has an unknown outcome."""
@@ -218,7 +230,7 @@ class Supervisor:
             os.read(self._wake_read, 4096)
 
 
-def _child_main(world: World, queues: list[str], started: StartedSteps, burst: bool) -> None:
+def _child_main(world: World, queues: list[str], started: StartedSteps, burst: bool, *, is_first: bool) -> None:
     """What a forked child does; never returns."""
     code = 1
     try:
@@ -226,6 +238,9 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         transport.reset()
+        guard_sessions()
+        if is_first:  # a test breaks one child; its successors are sound
+            probes.install_from_environment()
         pump = Pump(world, queues, started=started)
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
         pump.run(burst=burst)

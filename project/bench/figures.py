@@ -13,6 +13,7 @@ LABELS = {
     "relative_cost_per_step": "cost per step, relative to the first",
     "statements_per_1000_steps": "SQL statements per 1,000 steps",
     "transaction_statements_per_1000_steps": "  of them BEGIN, COMMIT, SAVEPOINT",
+    "key_checks_per_1000_steps": "foreign keys checked at commit per 1,000 steps",
     "planning_statements": "SQL statements of planning and trigger",
     "steps_per_second_by_20": "steps/s in batches of 20",
     "ms_per_hop_median": "ms per hop, median",

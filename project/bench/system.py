@@ -58,17 +58,24 @@ class System:
 
     def stop(self) -> None:
         """Ask the processes to stop, then kill what is left."""
-        for process in self._processes.values():
+        self._stop(list(self._processes))
+
+    def stop_worker(self) -> None:
+        """Stop the worker alone."""
+        self._stop(["rqworker"])
+
+    def _stop(self, names: list[str]) -> None:
+        stopping = [self._processes.pop(name) for name in names]
+        for process in stopping:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in self._processes.values():
+        for process in stopping:
             try:
                 process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self._processes.clear()
 
     def wait_for(self, plan_ids: list[UUID], *, pause: float, timeout: float = 600.0) -> int:
         """Wait until these plans have stopped; returns the number of statements this took.

@@ -49,7 +49,5 @@ class ReportAdmin(admin.ModelAdmin):
     def host_results(self, report: Report) -> SafeString:
         """List host, status, exit code, seconds and error."""
         ordered = sorted(report.results, key=lambda result: result["status"] == "succeeded")
-        lines = (
-            (r["host"], r["status"], r["exit_code"], r["seconds"], r["error"]) for r in ordered[:MAX_SHOWN]
-        )
+        lines = ((r["host"], r["status"], r["exit_code"], r["seconds"], r["error"]) for r in ordered[:MAX_SHOWN])
         return format_html_join("", "<div><b>{}</b> {} {} {} s {}</div>", lines)

@@ -136,10 +136,7 @@ def results_text(results: Sequence[dict[str, Any]], counts: dict[str, int]) -> s
 
 def hosts_text(hosts: Iterable[Host]) -> str:
     """Write a table of hosts, how they are reached and their groups."""
-    rows = [
-        (host.name, host.connection.value, f"{host.address}:{host.port}", ", ".join(host.groups))
-        for host in hosts
-    ]
+    rows = [(host.name, host.connection.value, f"{host.address}:{host.port}", ", ".join(host.groups)) for host in hosts]
     return _table(("HOST", "CONNECTION", "ADDRESS", "GROUPS"), rows)
 
 
@@ -162,8 +159,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [titles, *([_printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
 
 

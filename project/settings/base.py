@@ -7,12 +7,14 @@ POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD
 REDIS_URL              ``redis://host:port/0`` or ``unix:///path/to/socket?db=0``
 DYNFLOW_EXECUTOR       ``rq`` (default) or ``in-process``
 SECRET_KEY             required unless debugging
+DYNFLOW_SETTINGS       further keys of the setting DYNFLOW, as JSON
 DYNFLOW_DEBUG          ``1`` turns Django's debug mode on
 ALLOWED_HOSTS          comma separated; default this machine only
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,10 @@ RQ_QUEUES = {
 }
 RQ = {"WORKER_CLASS": "dynflow_app.worker.Worker"}
 
-DYNFLOW: dict[str, Any] = {"EXECUTOR": os.environ.get("DYNFLOW_EXECUTOR") or "rq"}
+DYNFLOW: dict[str, Any] = {
+    "EXECUTOR": os.environ.get("DYNFLOW_EXECUTOR") or "rq",
+    **json.loads(os.environ.get("DYNFLOW_SETTINGS") or "{}"),
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -11,6 +11,8 @@ os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 # The base reads the environment prepared above.
 from project.settings.base import *
 
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]
+
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -20,3 +22,6 @@ STORAGES = {
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file rather than memory, so that threads and processes of a test see the same rows.
     DATABASES["default"]["TEST"] = {"NAME": DYNFLOW_HOME / "test.sqlite3"}
+
+# Queues that only actions of the test app name.
+RQ_QUEUES |= {name: RQ_QUEUES["default"] for name in ("first", "second")}

@@ -14,9 +14,7 @@ from project.rex.inventory import Connection
 LIMITS = {Connection.LOCAL: 64, Connection.SSH: 200}
 """Commands at a time, by connection."""
 
-_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, asyncio.Semaphore]] = (
-    WeakKeyDictionary()
-)
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, asyncio.Semaphore]] = WeakKeyDictionary()
 
 
 def slot(connection: Connection) -> asyncio.Semaphore:

@@ -14,9 +14,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("plan_id", models.UUIDField(editable=False, unique=True, verbose_name="plan")),
                 ("command", models.TextField(verbose_name="command")),
@@ -24,15 +22,11 @@ class Migration(migrations.Migration):
                 ("hosts", models.PositiveIntegerField(help_text="Number of hosts.", verbose_name="hosts")),
                 (
                     "counts",
-                    models.JSONField(
-                        default=dict, help_text="Number of hosts by status.", verbose_name="counts"
-                    ),
+                    models.JSONField(default=dict, help_text="Number of hosts by status.", verbose_name="counts"),
                 ),
                 (
                     "results",
-                    models.JSONField(
-                        default=list, help_text="One entry for each host.", verbose_name="results"
-                    ),
+                    models.JSONField(default=list, help_text="One entry for each host.", verbose_name="results"),
                 ),
             ],
             options={

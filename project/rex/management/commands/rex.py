@@ -93,9 +93,7 @@ class Command(BaseCommand):
             hint = "Look at it in the admin, and resume or cancel it there."
             raise CommandError(f"{reason}. {hint}", returncode=EXIT_FAILED) from error
         except KeyboardInterrupt as error:
-            raise CommandError(
-                f"Not followed any more. {_where(plan)}", returncode=EXIT_INTERRUPTED
-            ) from error
+            raise CommandError(f"Not followed any more. {_where(plan)}", returncode=EXIT_INTERRUPTED) from error
         finally:
             display.close()
 

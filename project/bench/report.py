@@ -1,0 +1,81 @@
+"""The document of one run, and its table."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import django
+from django.db import connection
+
+from dynflow_app.conf import settings
+from project.bench.figures import label
+
+NOTES = {
+    "server": "SQL statements: counted by pg_stat_statements in the whole database, those of this command left out.",
+    "pump": "SQL statements: counted for a second plan in a pump inside this command, BEGIN and COMMIT left out.",
+    "none": "SQL statements: not counted, since pg_stat_statements is not loaded.",
+}
+
+
+def environment(redis_url: str) -> dict[str, Any]:
+    """Versions and the machine."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        about = client.info("server")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        postgresql = cursor.fetchone()[0].split()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "python": platform.python_version(),
+        "django": django.get_version(),
+        "postgresql": postgresql,
+        "valkey": about.get("valkey_version") or about.get("redis_version"),
+        "cores": cores,
+        "worker_threads": settings.WORKER_THREADS,
+        "batch": settings.BATCH,
+    }
+
+
+def text(document: dict[str, Any]) -> str:
+    """The document for people."""
+    about = document["environment"]
+    header = (
+        f"dynflow_bench {document['kind']}: Python {about['python']}, Django {about['django']}, PostgreSQL "
+        f"{about['postgresql']}, Valkey {about['valkey']}, {about['cores']} cores; "
+        f"a commit takes {about['commit_ms']:.2f} ms"
+    )
+    runs, limit = document["runs"], document["limit"]
+    names = list(dict.fromkeys(name for run in [*runs, limit] for name in run["figures"]))
+    unit = "s" if document["kind"] == "idle" else ""
+    titles = ["", *(f"{run['count']:,}{unit}" for run in runs)]
+    columns = [run["figures"] for run in runs]
+    if limit["figures"]:
+        titles.append("SQL limit")
+        columns.append(limit["figures"])
+    rows = [[label(name), *(number(figures.get(name)) for figures in columns)] for name in names]
+    return "\n".join([header, "", *aligned([titles, *rows]), "", NOTES[document["statements_counted_by"]]])
+
+
+def number(value: float | None) -> str:
+    """As many digits as mean something."""
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """First column to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

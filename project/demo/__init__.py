@@ -1,0 +1,1 @@
+"""``make demo``: the whole system on this machine, running a command on two hundred hosts."""

@@ -1,0 +1,102 @@
+"""Drives plans in the test's own thread: the orchestrator's inbox and a worker's pump take turns, without processes.
+
+User code runs in the pump's threads with connections of their own, so tests need
+``@pytest.mark.django_db(transaction=True)``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from django.db import connections
+
+from dynflow_app.models import Envelope, ExecutionPlan, Leadership, Step, WorldKind
+from dynflow_app.orchestrator import inbox
+from dynflow_app.processes.registration import register
+from dynflow_app.states import StepState
+from dynflow_app.worker.pump import Pump
+
+ROUNDS = 50
+"""More turns than any plan of a test needs: whoever takes more goes round in circles."""
+
+
+class Engine:
+    """One orchestrator and one worker, taking turns."""
+
+    def __init__(self) -> None:
+        """Lead, and register as a process that may claim steps."""
+        self.term = Leadership.objects.take()
+        self.world = register(WorldKind.EXECUTOR)
+
+    def decide(self) -> int:
+        """Let the orchestrator read its inbox until it is empty; returns how many envelopes there were."""
+        total = 0
+        for _ in range(ROUNDS):
+            read = inbox.run_once(self.term)
+            if not read:
+                return total
+            total += read
+        raise AssertionError(f"the inbox is never empty: {list(Envelope.objects.all()[:5])}")
+
+    def work(self, *queues: str, threads: int = 4) -> int:
+        """Run what is ready on `queues` (default: all), and what becomes ready by it; returns how many steps."""
+        return Pump(self.world, queues or None, threads=threads).run(burst=True)
+
+    def work_side_by_side(self) -> int:
+        """As `work`, by two processes at once."""
+        other = Pump(register(WorldKind.EXECUTOR), None, threads=2)
+        thread = threading.Thread(target=_run_to_the_end, args=(other,))
+        thread.start()
+        recorded = Pump(self.world, None, threads=2).run(burst=True)
+        thread.join()
+        return recorded + other.recorded
+
+    def work_at_most(self, *, seconds: float) -> int:
+        """As `work`, but not for ever, for what may never come to rest."""
+        return Pump(self.world, None, threads=4).run(burst=True, until=time.monotonic() + seconds)
+
+    def run(self, plan: ExecutionPlan | None = None, *, side_by_side: bool = False) -> ExecutionPlan | None:
+        """Take turns until neither has anything to do. Refreshes and returns `plan`."""
+        work = self.work_side_by_side if side_by_side else self.work
+        for _ in range(ROUNDS):
+            if not self.decide() + work():
+                break
+        else:
+            raise AssertionError(f"the engine never comes to rest: {names_by_state(plan) if plan else ''}")
+        assert not Envelope.objects.exists(), "an envelope was left unread"
+        if plan is not None:
+            plan.refresh_from_db()
+        return plan
+
+
+def _run_to_the_end(pump: Pump) -> None:
+    try:
+        pump.run(burst=True)
+    finally:
+        connections.close_all()
+
+
+def names_by_state(plan: ExecutionPlan, phase: str = "run") -> dict[str, list[str]]:
+    """State to the names (from the inputs) of the steps in it, in planning order."""
+    found: dict[str, list[str]] = {}
+    steps = Step.objects.filter(plan=plan, phase=phase).select_related("action").order_by("number")
+    for step in steps:
+        found.setdefault(str(step.state), []).append(step.action.input.get("name", step.action.class_name))
+    return found
+
+
+def step_named(plan: ExecutionPlan, name: str, phase: str = "run") -> Step:
+    """The step of the action whose input has that name."""
+    return Step.objects.select_related("action").get(plan=plan, phase=phase, action__input__name=name)
+
+
+def ready(plan: ExecutionPlan) -> list[str]:
+    """Names of the run steps that wait for a worker."""
+    return names_by_state(plan).get(StepState.READY, [])
+
+
+def outcome(plan: ExecutionPlan) -> str:
+    """State and result as people say them: ``stopped/success``."""
+    plan.refresh_from_db()
+    return f"{plan.state}/{plan.result}"

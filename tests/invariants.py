@@ -1,0 +1,83 @@
+"""What is true of the ledger between any two transactions, whatever happened: checked after every database test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from django.db.models import Count, F, Q
+
+from dynflow_app.models import Action, Attempt, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.serialization import REFERENCE_KEY
+from dynflow_app.states import ACTIVE_STEP_STATES, PlanState, StepState
+
+LETS_PASS = frozenset({StepState.SUCCESS, StepState.SKIPPED})
+"""Steps that what waits for them need not wait for any more."""
+
+
+def violations() -> list[str]:
+    """Every broken invariant as one sentence."""
+    checks = (_stopped_plans, _active_steps, _gates, _steps, _attempts, _references)
+    return [sentence for check in checks for sentence in check()]
+
+
+def _stopped_plans() -> Iterator[str]:
+    stopped = Step.objects.filter(plan__state=PlanState.STOPPED, state__in=ACTIVE_STEP_STATES)
+    for step in stopped:
+        yield f"plan {step.plan_id} is stopped, yet its {step} is {step.state}"
+    for plan in ExecutionPlan.objects.filter(state=PlanState.STOPPED).exclude(active_steps=0):
+        yield f"plan {plan.pk} is stopped, yet counts {plan.active_steps} active steps"
+    # An envelope goes in the transaction that acts on it, so one that is here is unread; but nobody writes to the dead.
+    for envelope in Envelope.objects.filter(plan__state=PlanState.STOPPED, created_at__gt=F("plan__ended_at")):
+        yield f"{envelope} was written after the plan had stopped"
+
+
+def _active_steps() -> Iterator[str]:
+    active = Count("steps", filter=Q(steps__state__in=ACTIVE_STEP_STATES))
+    for plan in ExecutionPlan.objects.annotate(counted=active).exclude(active_steps=F("counted")):
+        yield f"plan {plan.pk} counts {plan.active_steps} active steps, but has {plan.counted}"
+
+
+def _gates() -> Iterator[str]:
+    waits_for = dict(Gate.objects.values_list("id", "waits_for"))
+    expected: Counter[int] = Counter()
+    for gate, state, after in Dependency.objects.values_list("gate_id", "step__state", "after_gate_id"):
+        has_ended = waits_for[after] == 0 if after else state in LETS_PASS
+        expected[gate] += not has_ended
+    for gate, number in waits_for.items():
+        if number != expected[gate]:
+            yield f"gate {gate} says it waits for {number}, but {expected[gate]} of its dependencies have not ended"
+
+
+def _steps() -> Iterator[str]:
+    for step in Step.objects.filter(state=StepState.RUNNING, world=None):
+        yield f"{step} of plan {step.plan_id} runs nowhere"
+    for step in Step.objects.exclude(state=StepState.RUNNING).exclude(world=None):
+        yield f"{step} of plan {step.plan_id} is {step.state}, yet belongs to a world"
+    behind = Step.objects.filter(gate__waits_for__gt=0)
+    for step in behind.exclude(state__in=(StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED)):
+        yield f"{step} of plan {step.plan_id} is {step.state}, though its gate is closed"
+
+
+def _attempts() -> Iterator[str]:
+    numbers = Attempt.objects.values("step", "number").annotate(rows=Count("id")).filter(rows__gt=1)
+    for row in numbers:
+        yield f"attempt {row['number']} of step {row['step']} is there {row['rows']} times"
+    for attempt in Attempt.objects.filter(number__gt=F("step__attempt")):
+        yield f"{attempt} of step {attempt.step_id} never began"
+    succeeded = Count("attempts", filter=Q(attempts__ended_as="succeeded"))
+    for step in Step.objects.filter(state=StepState.SUCCESS).annotate(times=succeeded).exclude(times=1):
+        yield f"{step} of plan {step.plan_id} is in success, but succeeded {step.times} times"
+
+
+def _references() -> Iterator[str]:
+    done = Action.objects.filter(steps__phase="run", steps__state=StepState.SUCCESS).exclude(consumes=[])
+    for action in done:
+        if _holds_reference(action.input):
+            yield f"action {action} of plan {action.plan_id} ran with an unresolved reference"
+
+
+def _holds_reference(value: object) -> bool:
+    if isinstance(value, dict):
+        return REFERENCE_KEY in value or any(map(_holds_reference, value.values()))
+    return isinstance(value, list) and any(map(_holds_reference, value))
