@@ -24,6 +24,10 @@ _HEX = re.compile(r"[0-9a-f]{8,32}")
 class PlanList(ChangeList):
     """A page of plans that knows the states of all their steps, from one query."""
 
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        """Leave out the errors of planning, which may be long."""
+        return super().get_queryset(request, *args, **kwargs).defer("error")
+
     def get_results(self, request: HttpRequest) -> None:
         """Fetch the page, then count the steps of its plans."""
         super().get_results(request)
@@ -45,10 +49,6 @@ class ExecutionPlanAdmin(ReadOnlyAdmin):
     search_fields = ("label",)
     search_help_text = _("An id, at least its first 8 characters; or the beginning of a label.")
     fields = ("label",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave the errors of planning, which may be long, out of the list."""
-        return super().get_queryset(request).defer("error")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Our own list, which counts steps."""

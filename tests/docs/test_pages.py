@@ -81,6 +81,7 @@ def test_rescuing(engine: Engine) -> None:
     from dynflow_app.triggering import trigger
     from tests.docs.breaking import Outage, TwoParts
 
+    Outage.attempts = 0
     plan = engine.run(trigger(TwoParts))
     namespace: dict[str, object] = {"plan": plan, "user": "ada"}
     find, resume, skip = (

@@ -29,7 +29,7 @@ APP = REPOSITORY / "dynflow_app"
 
 def names(cell: str) -> set[str]:
     """Everything between back-quotes, or the whole cell if it has lost its only pair."""
-    return set(re.findall(r"`([^`]+)`", cell)) or ({cell} - {"–", "nothing"})
+    return set(re.findall(r"`([^`]+)`", cell)) or ({cell} - {"none", "nothing"})
 
 
 def first_column(page: str, heading: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_settings() -> None:
 
 def test_units_of_settings() -> None:
     for key, kind, _, unit, meaning in table(REFERENCE / "settings.md", "# Settings"):
-        assert (unit == "–") == (kind == "str"), key
+        assert (unit == "none") == (kind == "str"), key
         assert meaning
 
 
