@@ -115,15 +115,15 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         """Keep the output files in ``folder``."""
         self._folder = folder
-        self._started: list[ManageProcess] = []
+        self.started: list[ManageProcess] = []
 
     def manage(
         self, *arguments: str, settings: str = "project.settings.test", **environ: str
     ) -> ManageProcess:
         """Start ``manage.py ARGUMENTS``; ``environ`` is added to the environment."""
-        log = self._folder / f"{len(self._started):02d}-{arguments[0]}.log"
+        log = self._folder / f"{len(self.started):02d}-{arguments[0]}.log"
         process = ManageProcess(arguments, {**child_environ(settings), **environ}, log)
-        self._started.append(process)
+        self.started.append(process)
         return process
 
     def __enter__(self) -> Self:
@@ -134,7 +134,7 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill what still runs, children included; print every output when the test failed."""
-        for process in self._started:
+        for process in self.started:
             process.kill()
             print(f"--- {process} (exit {process.process.returncode})\n{process.output}")  # noqa: T201 - shown on failure
 

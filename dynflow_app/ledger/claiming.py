@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from dynflow_app import probes
 from dynflow_app.messages import Claimed
-from dynflow_app.models import Action, Step, World
-from dynflow_app.models.base import ledger_connection, now_sql, skip_locked
+from dynflow_app.models import Action, ExecutionPlan, Step, World
+from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, skip_locked
 
+_ACTION = Action._meta.db_table
 _STEP = Step._meta.db_table
 _WORLD = World._meta.db_table
 
@@ -55,19 +57,25 @@ def _claim_queue(world_id: UUID, queue: str | None, limit: int) -> list[tuple[in
 
 
 def _load(attempts: dict[int, int]) -> list[Claimed]:
-    rows = Step.objects.filter(id__in=attempts).values_list(
-        "id", "plan_id", "number", "phase", "is_awaited", "action_id",
-        "action__number", "action__name", "action__input", "action__consumes", "queue",
-    )  # fmt: skip
-    claimed = [
-        Claimed(
-            step_id=row[0], plan_id=row[1], number=row[2], attempt=attempts[row[0]], phase=row[3], is_awaited=row[4],
-            action_id=row[5], action_number=row[6], action_name=row[7], input=row[8], consumes=row[9], queue=row[10],
-        )
-        for row in rows
-    ]  # fmt: skip
-    claimed.sort(key=lambda step: step.step_id)
-    return claimed
+    connection = ledger_connection()
+    condition, parameters = is_any_of(connection, "step.id", attempts)
+    sql = f"""
+        SELECT step.id, step.plan_id, step.number, step.phase, step.is_awaited, step.queue,
+            action.id, action.number, action.name, action.input, action.consumes
+        FROM {_STEP} AS step JOIN {_ACTION} AS action ON action.id = step.action_id
+        WHERE {condition} ORDER BY step.id
+    """  # noqa: S608 - names are ours
+    key = ExecutionPlan._meta.pk
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return [
+            Claimed(
+                step_id=row[0], plan_id=key.to_python(row[1]), number=row[2], attempt=attempts[row[0]], phase=row[3],
+                is_awaited=bool(row[4]), queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8],
+                input=json.loads(row[9]), consumes=json.loads(row[10]),
+            )
+            for row in cursor.fetchall()
+        ]  # fmt: skip
 
 
 def outputs_for(steps: Iterable[Claimed]) -> dict[UUID, dict[int, Any]]:

@@ -17,9 +17,10 @@ from dynflow_app import clock, probes
 from dynflow_app.ledger.releasing import Released, adjust_active, open_gates
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Action, Attempt, ExecutionPlan, Step
-from dynflow_app.models.base import ago_sql, ledger_connection, values_table
+from dynflow_app.models.base import ago_sql, is_any_of, is_postgresql, ledger_connection, values_table
 from dynflow_app.states import PlanState, StepState
 
+_PLAN = ExecutionPlan._meta.db_table
 _STEP = Step._meta.db_table
 _ACTION = Action._meta.db_table
 _ATTEMPT = Attempt._meta.db_table
@@ -67,8 +68,13 @@ def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
 
 def _lock_plans(plan_ids: set[UUID]) -> set[UUID]:
     """Lock the plans; returns those that are running."""
-    locked = ExecutionPlan.objects.filter(id__in=plan_ids).lock().values_list("id", "state")
-    return {plan_id for plan_id, state in locked if state == PlanState.RUNNING}
+    connection = ledger_connection()
+    key = ExecutionPlan._meta.pk
+    condition, parameters = is_any_of(connection, "id", [key.get_db_prep_value(one, connection) for one in plan_ids])
+    lock = "FOR NO KEY UPDATE" if is_postgresql(connection) else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id, state FROM {_PLAN} WHERE {condition} ORDER BY id {lock}", parameters)  # noqa: S608 - names are ours
+        return {key.to_python(row[0]) for row in cursor.fetchall() if row[1] == PlanState.RUNNING}
 
 
 def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
 from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
-from dynflow_app.states import StepState
 
 _STEP = Step._meta.db_table
 _GATE = Gate._meta.db_table
@@ -47,8 +47,11 @@ def open_gates(ended_steps: Collection[int], of_plans: Collection[UUID]) -> Rele
 
 def release_frontier(plan_ids: Collection[UUID]) -> Released:
     """Make ready every run step of these plans that waits for nothing: to start a plan, or to resume it."""
-    steps = Step.objects.filter(plan_id__in=plan_ids).releasable()
-    return _ready(list(steps.values_list("id", flat=True)))
+    connection = ledger_connection()
+    plans = [ExecutionPlan._meta.pk.get_db_prep_value(plan_id, connection) for plan_id in plan_ids]
+    inside, parameters = is_any_of(connection, "plan_id", plans)
+    is_open = f"(gate_id IS NULL OR EXISTS (SELECT 1 FROM {_GATE} WHERE {_GATE}.id = gate_id AND waits_for = 0))"  # noqa: S608 - names are ours
+    return _ready(f"{inside} AND phase = 'run' AND {is_open}", parameters)
 
 
 def adjust_active(delta: Counter[UUID]) -> int:
@@ -91,16 +94,16 @@ def _count_down(column: str, ended: Collection[int]) -> tuple[list[int], list[in
 
 
 def _make_ready(gates: Collection[int], of_plans: Collection[UUID]) -> Released:
-    waiting = Step.objects.filter(plan_id__in=of_plans, gate_id__in=gates, state=StepState.PENDING, phase="run")
-    return _ready(list(waiting.values_list("id", flat=True)))
-
-
-def _ready(step_ids: list[int]) -> Released:
-    released = Released()
-    if not step_ids:
-        return released
     connection = ledger_connection()
-    condition, parameters = is_any_of(connection, "id", step_ids)
+    plans = [ExecutionPlan._meta.pk.get_db_prep_value(plan_id, connection) for plan_id in of_plans]
+    behind, gate_parameters = is_any_of(connection, "gate_id", gates)
+    inside, plan_parameters = is_any_of(connection, "plan_id", plans)
+    return _ready(f"{behind} AND {inside} AND phase = 'run'", gate_parameters + plan_parameters)
+
+
+def _ready(condition: str, parameters: list[Any]) -> Released:
+    released = Released()
+    connection = ledger_connection()
     sql = f"""
         UPDATE {_STEP} SET state = 'ready', ready_at = {now_sql(connection)}
         WHERE {condition} AND state = 'pending' RETURNING plan_id, queue

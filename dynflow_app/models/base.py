@@ -114,7 +114,7 @@ def values_table(
 
 
 def is_any_of(connection: BaseDatabaseWrapper, column: str, values: Collection[Any]) -> tuple[str, list[Any]]:
-    """A condition that `column` is one of the numbers in `values`, and its parameters."""
+    """A condition that `column` is one of `values` (numbers, or keys as the database has them), and its parameters."""
     if is_postgresql(connection):
         return f"{column} = ANY(%s)", [list(values)]
     return f"{column} IN (SELECT value FROM json_each(%s))", [json.dumps(list(values))]  # noqa: S608 - names are ours

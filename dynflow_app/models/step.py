@@ -21,11 +21,6 @@ class StepQuerySet(LedgerQuerySet["Step"]):
         """Steps that occupy a worker, or soon will."""
         return self.filter(state__in=ACTIVE_STEP_STATES)
 
-    def releasable(self) -> StepQuerySet:
-        """Run steps that wait for nothing any more."""
-        behind_open_gate = models.Q(gate__isnull=True) | models.Q(gate__waits_for=0)
-        return self.filter(behind_open_gate, phase=Phase.RUN, state=StepState.PENDING)
-
 
 class Step(models.Model):
     """One phase of one action. ``attempt`` is the fence: an outcome counts only with the current number."""

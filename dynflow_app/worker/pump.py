@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, close_old_connections, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
@@ -31,7 +31,7 @@ from dynflow_app.models.base import ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.worker.executor import execute_finalize, handed_back, is_async
 from dynflow_app.worker.hands import EventLoop, Threads
-from dynflow_app.worker.recorder import LogPiece, announce_recorded, record_all, write_log
+from dynflow_app.worker.recorder import LogPiece, announce_recorded, record_singly, record_together, write_log
 from dynflow_app.worker.started import StartedSteps
 
 PROMPT = 0.05
@@ -79,6 +79,7 @@ class Pump:
         self._stopping = threading.Event()
         self._more = True
         self._uncertain = False
+        self._is_one_unstorable = False
         self._seconds = PROMPT
         self._claimed_at = 0.0
         self.recorded = 0
@@ -138,11 +139,19 @@ class Pump:
         limit = self._appetite()
         if not (self._outcomes or self._pieces or (limit and self._more)):
             return
-        with transaction.atomic(using=ledger_alias()):
-            write_log(self._pieces)
-            recorded = record_all(self._outcomes, str(self.world))
-            claimed = claim(self.world.pk, self.queues, limit) if limit else []
-            outputs = outputs_for(claimed)
+        write = record_singly if self._is_one_unstorable else record_together
+        try:
+            with transaction.atomic(using=ledger_alias()):
+                write_log(self._pieces)
+                recorded = write(self._outcomes, str(self.world))
+                claimed = claim(self.world.pk, self.queues, limit) if limit else []
+                outputs = outputs_for(claimed)
+        except (DataError, IntegrityError):
+            if self._is_one_unstorable:
+                raise
+            self._is_one_unstorable = True
+            return
+        self._is_one_unstorable = False
         probes.reached(probes.Probe.OUTCOMES_COMMITTED)
         self._forget_recorded()
         self._more = len(claimed) == limit > 0

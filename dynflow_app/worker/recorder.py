@@ -39,23 +39,20 @@ def write_log(pieces: Sequence[LogPiece]) -> None:
     )
 
 
-def record_all(outcomes: Sequence[Outcome], worker: str) -> Recorded:
-    """Record `outcomes`; one that the database refuses to store becomes an error, and does not harm the others.
+def record_together(outcomes: Sequence[Outcome], worker: str) -> Recorded:
+    """Record `outcomes` in the caller's transaction; none is fine."""
+    return record(outcomes, worker=worker) if outcomes else Recorded()
+
+
+def record_singly(outcomes: Sequence[Outcome], worker: str) -> Recorded:
+    """Record `outcomes`, each behind a savepoint; one that the database refuses to store becomes an error.
 
     Raises OperationalError or InterfaceError if the database does not answer.
     """
-    if not outcomes:
-        return Recorded()
-    try:
-        with transaction.atomic(using=ledger_alias()):
-            return record(outcomes, worker=worker)
-    except (OperationalError, InterfaceError):
-        raise
-    except DatabaseError:
-        total = Recorded()
-        for outcome in outcomes:
-            total.add(_record_alone(outcome, worker))
-        return total
+    total = Recorded()
+    for outcome in outcomes:
+        total.add(_record_alone(outcome, worker))
+    return total
 
 
 def announce_recorded(recorded: Recorded) -> None:

@@ -1,8 +1,8 @@
 """Takes the code out of a Markdown page and runs it, so that the page cannot become untrue.
 
 Three kinds of block are understood. A ``python`` block whose first line is a comment with a path, such as
-``# hosts/models.py``, is the content of that file. A ``pycon`` block is a session in the shell, checked with doctest.
-Any other ``python`` block is executed in the namespace of the sessions.
+``# hosts/models.py``, is the content of that file. A ``pycon`` block is a dialogue with the shell, checked by
+doctest. Any other ``python`` block is executed in the namespace of the dialogues.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def table(page: Path, heading: str) -> Iterator[list[str]]:
         yield [cell.strip("`") if cell.count("`") == 2 else cell for cell in row]
 
 
-def run_session(block: Block, namespace: dict[str, object]) -> None:
+def run_dialogue(block: Block, namespace: dict[str, object]) -> None:
     """Run a ``pycon`` block as doctest would; raises AssertionError with the difference."""
     test = doctest.DocTestParser().get_doctest(block.text, namespace, block.page.name, str(block.page), block.line - 1)
     report: list[str] = []

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import connection
 
 from dynflow_app.models import ExecutionPlan
-from tests.docs.blocks import Block, blocks, run_code, run_session
+from tests.docs.blocks import Block, blocks, run_code, run_dialogue
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -24,7 +24,7 @@ APP = "hosts"
 
 
 class ReadersProject:
-    """Follows a page: writes its files, installs its app, runs its sessions against an engine of the test."""
+    """Follows a page: writes its files, installs its app, runs its dialogues against an engine of the test."""
 
     def __init__(self, page: Path, folder: Path, settings: SettingsWrapper, engine: Engine) -> None:
         self.namespace: dict[str, Any] = {"__name__": "__console__"}
@@ -67,7 +67,7 @@ class ReadersProject:
 
     def _run(self, block: Block) -> None:
         if block.language == "pycon":
-            run_session(block, self.namespace)
+            run_dialogue(block, self.namespace)
         elif block.language == "python" and "INSTALLED_APPS" not in block.text:
             run_code(block, self.namespace)
 

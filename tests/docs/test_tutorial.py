@@ -1,4 +1,4 @@
-"""The tutorial, followed word by word: its files are written, its sessions run, what they print is compared."""
+"""The tutorial, followed word by word: its files are written, its dialogues run, what they print is compared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_everything_in_the_tutorial_happens_as_it_says(readers_project: Callable
     ]
 
 
-def test_the_admin_shows_what_the_tutorial_says(readers_project: Callable[[Path], ReadersProject]) -> None:
+def test_admin_and_api_show_what_the_pages_say(readers_project: Callable[[Path], ReadersProject]) -> None:
     project = readers_project(DOCS / "tutorial.md")
     project.follow()
     client = Client()
@@ -39,3 +39,4 @@ def test_the_admin_shows_what_the_tutorial_says(readers_project: Callable[[Path]
     page = client.get(f"/admin/dynflow_app/executionplan/{plan.pk}/change/").content.decode()
     for seen in ("Done with warnings", "Provision one host", "ConfigureDns", "Skipped", "no DNS for this host"):
         assert seen in page
+    assert client.get(f"/dynflow/v1/plans/{plan.pk}/steps/").json()["results"][1]["state"] == "skipped"

@@ -18,7 +18,7 @@ from tests.rex.scripted import HandDrivenPlan
 
 INVENTORY = "[web]\nh[1:3] connection=local\n"
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.invented]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Actions that record what they do, and plans made of them."""
 
+# long: actions and plans of all scenarios, many and small
+
 from __future__ import annotations
 
 import contextlib
