@@ -1,7 +1,8 @@
 """System checks: what is wrong with the configuration, and what to do about it.
 
 Those tagged ``dynflow_network`` open connections and run only when asked for
-(``manage.py check --tag dynflow_network``); those that need the database run with ``--database``.
+(``manage.py check --deploy --tag dynflow_network``); so does the one that asks the database
+(``manage.py check --deploy --database default``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, get_type_hints
 
-from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags
@@ -41,7 +41,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     given = getattr(django_settings, "DYNFLOW", {})
     if not isinstance(given, dict):
         return [Error("DYNFLOW is not a dictionary.", hint="Write DYNFLOW = {}.", id="dynflow_app.E002")]
-    return [*_unknown_keys(given), *_bad_values({key: given[key] for key in given.keys() & KNOWN_KEYS})]
+    known = {key: given[key] for key in given.keys() & KNOWN_KEYS}
+    found = [*_unknown_keys(given), *_bad_values(known)]
+    return found or list(_bad_pairs())
 
 
 def _unknown_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -58,6 +60,16 @@ def _bad_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
         expected = _expectation(key, value)
         if expected:
             yield Error(f"DYNFLOW[{key!r}] is {value!r}.", hint=f"It must be {expected}.", id="dynflow_app.E002")
+
+
+def _bad_pairs() -> Iterator[CheckMessage]:
+    for small, big, times in (("LEASE_RENEW_INTERVAL", "LEASE", 2), ("HEARTBEAT_INTERVAL", "WORLD_TIMEOUT", 3)):
+        if getattr(settings, small) * times > getattr(settings, big):
+            yield Error(
+                f"DYNFLOW[{small!r}] is {getattr(settings, small)}, too long for {big} = {getattr(settings, big)}.",
+                hint=f"{big} must be at least {times} times {small}: one missed beat must not cost it.",
+                id="dynflow_app.E002",
+            )
 
 
 def _expectation(key: str, value: Any) -> str:
@@ -80,10 +92,10 @@ def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.in_process:
         return []
     queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
-    if not apps.is_installed("django_rq") or not queues:
+    if not queues:
         return [
             Error(
-                "django_rq or RQ_QUEUES is missing.",
+                "RQ_QUEUES is missing.",
                 hint="Add 'django_rq' to INSTALLED_APPS and RQ_QUEUES = {'default': {'URL': ...}, "
                 "'dynflow_orchestrator': {'URL': ...}}, or set DYNFLOW = {'EXECUTOR': 'in-process'}.",
                 id="dynflow_app.E003",

@@ -19,8 +19,6 @@ class Defaults:
 
     EXECUTOR: str = RQ
     """``rq``: orchestrator and RQ workers. ``in-process``: one ``dynflow_executor``, no Redis."""
-    DATABASE: str = "default"
-    """Database alias of the ledger; it must be the primary, never a read replica."""
     DEFAULT_QUEUE: str = "default"
     """Queue of actions that name none."""
     ORCHESTRATOR_QUEUE: str = "dynflow_orchestrator"

@@ -18,7 +18,7 @@ from dynflow_app import transport
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.releasing import open_gates, release_frontier
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Action, Envelope, ExecutionPlan, HistoryEntry, Step
+from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, HistoryEntry, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.states import Phase, PlanResult, PlanState, StepState
 
@@ -68,9 +68,7 @@ def skip(step: Step, *, by: Any = "", reason: str = "") -> list[Step]:
         Step.objects.filter(pk__in=ids).transition(
             [StepState.PENDING, StepState.ERROR], StepState.SKIPPED, ended_at=Now()
         )
-        awaited = [each.pk for each in skipped if each.is_awaited]
-        if awaited:
-            open_gates(awaited, [])
+        _let_go(skipped)
         ExecutionPlan.objects.filter(pk=plan.pk).update(revision=F("revision") + 1)
         _note(plan, "skip", by, reason, step.number)
     return list(Step.objects.filter(pk__in=ids).order_by("number"))
@@ -103,6 +101,27 @@ def _consumers(plan_id: Any, numbers: Collection[int]) -> set[int]:
                 found.add(number)
                 grown = True
     return found
+
+
+def _let_go(skipped: Collection[Step]) -> None:
+    """Let what waits for skipped steps wait no longer than it would have for the steps themselves.
+
+    One whose own gate is open counts as ended. For one whose gate is still closed, that gate takes its place: what
+    comes later in a sequence must not start before what comes earlier.
+    """
+    awaited = [each for each in skipped if each.is_awaited]
+    gates = Gate.objects.filter(id__in=[each.gate_id for each in awaited if each.gate_id], waits_for__gt=0)
+    closed = set(gates.values_list("id", flat=True))
+    behind = {each.pk: each.gate_id for each in awaited if each.gate_id in closed}
+    for dependency in list(Dependency.objects.filter(step_id__in=behind).select_related("step")):
+        _, is_new = Dependency.objects.get_or_create(
+            gate_id=dependency.gate_id, step=None, after_gate_id=behind[dependency.step_id or 0]
+        )
+        dependency.delete()
+        if not is_new:  # it waits for that gate already
+            Gate.objects.filter(id=dependency.gate_id).update(waits_for=F("waits_for") - 1)
+    gates.update(is_awaited=True)
+    open_gates([each.pk for each in awaited if each.pk not in behind], [])
 
 
 def _lock(plan: ExecutionPlan, expected: PlanState, verb: str) -> None:

@@ -12,11 +12,11 @@ from django.dispatch import Signal
 
 #: A plan stopped or paused. Arguments: ``plan_id``, ``state``, ``result``. Sent by the process that decided it.
 plan_settled = Signal()
-#: A step ended in error. Arguments: ``plan_id``, ``number``, ``action``, ``attempt``, ``message``.
+#: A step ended in error. Arguments: ``plan_id``, ``step_id``, ``attempt``, ``message``.
 step_failed = Signal()
 #: A result came too late: the attempt had been declared lost. Arguments: ``step_id``, ``attempt``.
 outcome_refused = Signal()
-#: A process was declared dead. Arguments: ``world_id``, ``lost``, ``handed_back`` (numbers of steps).
+#: A process is gone. Arguments: ``world_id``, ``worker``, ``lost`` and ``handed_back`` (numbers of steps).
 world_invalidated = Signal()
 #: An orchestrator began to lead, or stopped leading. Arguments: ``leading``, ``epoch``, ``holder``, ``reason``.
 orchestrator_role_changed = Signal()

@@ -58,10 +58,9 @@ class StepState(TextChoices):
 
 
 class WorldState(TextChoices):
-    """Whether a process may claim steps (active), finishes what it has (stopping), or was declared dead."""
+    """Whether a process may claim steps, or was declared dead."""
 
     ACTIVE = "active", _("active")
-    STOPPING = "stopping", _("stopping")
     INVALIDATED = "invalidated", _("invalidated")
 
 

@@ -18,13 +18,15 @@ from dynflow_app.models.base import explained_schema_errors, ledger_alias
 from dynflow_app.planning import Draft, store
 from dynflow_app.states import PlanResult, PlanState
 
+LONGEST_TEXT = 255
+
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerOptions:
     """How a plan is made; every field is optional."""
 
     label: str = ""
-    """What people call it; default is derived from the action."""
+    """What people call it; if empty they see the name of the action."""
     priority: int = 0
     """Added to the priority of each of its actions; higher first within a queue."""
     tags: tuple[str, ...] = ()
@@ -92,6 +94,9 @@ def trigger_many(
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
+    for field in ("label", "idempotency_key", "triggered_by"):
+        if len(getattr(options, field) or "") > LONGEST_TEXT:
+            raise PlanningError(f"The {field} of a plan may have {LONGEST_TEXT} characters at most.")
     if not registry.is_action_class(action_class):
         raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
     return ExecutionPlan(

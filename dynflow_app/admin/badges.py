@@ -65,7 +65,6 @@ _STEP: dict[str, Badge] = {
 }
 _WORLD: dict[str, Badge] = {
     WorldState.ACTIVE: Badge("✓", _("Active"), "good"),
-    WorldState.STOPPING: Badge("◔", _("Stopping"), "warn"),
     WorldState.INVALIDATED: Badge("✕", _("Declared dead"), "bad"),
 }
 SILENT = Badge("!", _("Silent"), "bad")

@@ -23,7 +23,7 @@ class InProcessExecutor:
 
     def __init__(self, world: World, queues: Sequence[str], stop: threading.Event) -> None:
         self._stop = stop
-        self._pump = Pump(world, queues)
+        self._pump = Pump(world, queues, grace=settings.WORKER_STOP_TIMEOUT)
 
     def run(self) -> None:
         """Serve. Running steps get ``WORKER_STOP_TIMEOUT`` seconds to end."""

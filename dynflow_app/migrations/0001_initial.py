@@ -45,7 +45,6 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("active", "active"),
-                            ("stopping", "stopping"),
                             ("invalidated", "invalidated"),
                         ],
                         default="active",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from django.db import InterfaceError, OperationalError, transaction
 
 from dynflow_app import probes, transport
+from dynflow_app.engine.director import Verdict
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.messages import EnvelopeKind
@@ -14,6 +15,7 @@ from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.orchestrator import advance
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
+from dynflow_app.states import PlanState
 
 BATCH = 500
 
@@ -75,10 +77,5 @@ def _committed(advanced: advance.Advanced) -> None:
     probes.reached(probes.Probe.DECISION_COMMITTED)
     transport.get().ring_queues(advanced.ready)
     for plan_id, decision in advanced.settled.items():
-        announce(
-            plan_settled,
-            ExecutionPlan,
-            plan_id=plan_id,
-            state=decision.verdict.value,
-            result=decision.result.value,
-        )
+        state = PlanState.STOPPED if decision.verdict is Verdict.STOP else PlanState.PAUSED
+        announce(plan_settled, ExecutionPlan, plan_id=plan_id, state=state.value, result=decision.result.value)

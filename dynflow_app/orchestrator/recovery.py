@@ -61,7 +61,7 @@ class Recovery:
         with transaction.atomic(using=ledger_alias()):
             term.check()
             unchanged = World.objects.filter(pk=world.pk, heartbeat_at__lte=world.heartbeat_at)
-            moved = unchanged.transition([WorldState.ACTIVE, WorldState.STOPPING], WorldState.INVALIDATED)
+            moved = unchanged.transition([WorldState.ACTIVE], WorldState.INVALIDATED)
         probes.reached(probes.Probe.WORLD_INVALIDATED)
         return moved
 

@@ -48,7 +48,7 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._wait_for_servers()
         if self.stop.is_set():
-            return
+            raise SystemExit(0)
         heartbeat = Heartbeat(self.world)
         heartbeat.start()
         try:

@@ -16,13 +16,13 @@ from django.db.backends.signals import connection_created
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from dynflow_app import __version__
+from dynflow_app import __version__, clock
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError, SchemaOutdatedError
 from dynflow_app.models import Step, World, WorldKind
 from dynflow_app.models.base import is_postgresql, ledger_alias, ledger_connection
 from dynflow_app.processes.memory import resident_bytes
-from dynflow_app.states import StepState
+from dynflow_app.states import StepState, WorldState
 
 _log = logging.getLogger("dynflow_app.processes")
 
@@ -52,15 +52,26 @@ def require_schema() -> None:
 
 
 def require_no_other_way(kinds: Sequence[WorldKind]) -> None:
-    """Raise `DynflowError` if a process of one of `kinds` is alive: the split services and the in-process executor
-    must not serve one database at the same time."""
+    """Raise `DynflowError` if a process of one of `kinds` is alive: one in-process executor, or the split services, may
+    serve a database at the same time."""
     since = Now() - timedelta(seconds=settings.WORLD_TIMEOUT)
-    other = World.objects.alive().filter(kind__in=kinds, heartbeat_at__gt=since).first()
-    if other is not None:
+    for other in World.objects.alive().filter(kind__in=kinds, heartbeat_at__gt=since):
+        if other.host == socket.gethostname() and not _exists(other.pid):
+            continue  # it was killed a moment ago, on this machine
         raise DynflowError(
             f"An active {other.get_kind_display()} ({other}) serves this database. Stop it first, or set "
             "DYNFLOW['EXECUTOR'] the same for all processes."
         )
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def guard_sessions() -> None:
@@ -83,8 +94,6 @@ class Heartbeat:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.is_lost = threading.Event()
-        """Set when the world was declared dead: the process must register anew."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dynflow-heartbeat", daemon=True)
 
@@ -97,12 +106,19 @@ class Heartbeat:
         self._stop.set()
         self._thread.join(timeout=5)
 
+    def _come_back(self) -> None:
+        """Somebody declared us dead, after a long sleep perhaps. The steps we had are gone, and what we still report
+        about them will be refused; but we may claim others."""
+        self.world.state, self.world.heartbeat_at = WorldState.ACTIVE, clock.now()
+        self.world.save(using=ledger_alias())
+        _log.warning("%s is back: it had been declared dead", self.world, extra={"action": "world_back"})
+
     def _run(self) -> None:
         try:
             while not self._stop.wait(settings.HEARTBEAT_INTERVAL):
                 try:
                     if not World.objects.filter(pk=self.world.pk).beat(resident_bytes()):
-                        self.is_lost.set()
+                        self._come_back()
                 except (DatabaseError, InterfaceError) as error:
                     _log.debug("no heartbeat", exc_info=error)
                     close_old_connections()

@@ -33,6 +33,6 @@ class Backoff:
     def reset(self) -> None:
         """It worked."""
         if self._what:
-            _log.warning("%s answers again", self._what, extra={"action": "waited"})
+            _log.warning("no longer waiting for %s", self._what, extra={"action": "waited"})
         self._what = ""
         self._pause = 0.1

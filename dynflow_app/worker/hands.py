@@ -68,10 +68,19 @@ class Threads:
                 step, work = task
                 self._started.start(step.step_id)
                 produced = work()
-                close_old_connections()  # a step may leave a broken connection or an open transaction behind
+                _clean_up_connections()
                 self._deliver(produced)
         finally:
             connections.close_all()
+
+
+def _clean_up_connections() -> None:
+    """A step may leave an open transaction or a broken connection behind; the next one must not inherit it."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            connection.close()
+            del connections[connection.alias]
+    close_old_connections()
 
 
 class EventLoop:
@@ -86,6 +95,7 @@ class EventLoop:
         self._deliver = deliver
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -97,14 +107,18 @@ class EventLoop:
         """Begin these steps now."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="dynflow-loop", daemon=True).start()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="dynflow-loop", daemon=True)
+            self._thread.start()
         self._begun += len(steps)
         self._loop.call_soon_threadsafe(self._begin, steps)
 
     def stop(self) -> None:
-        """End the loop; its steps have ended, or their process is about to."""
-        if self._loop is not None:
+        """End the loop. Its steps have ended, or their process is about to and nobody waits for them."""
+        if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            if not self.running:
+                self._loop.close()
 
     def _begin(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
         for step, outputs in steps:

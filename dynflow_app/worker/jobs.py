@@ -6,7 +6,7 @@ from django.db import connections
 
 from dynflow_app import clock, transport
 from dynflow_app.models import WorldKind
-from dynflow_app.processes.registration import Heartbeat, register, take_leave
+from dynflow_app.processes.registration import Heartbeat, register, require_no_other_way, take_leave
 from dynflow_app.transport.rq import RqTransport
 from dynflow_app.worker.pump import Pump
 
@@ -22,6 +22,7 @@ def drain(queue: str) -> int:
     bell = transport.get()
     if isinstance(bell, RqTransport):
         bell.drain_begins(queue)
+    require_no_other_way([WorldKind.EXECUTOR])
     world = register(WorldKind.WORKER, [queue])
     heartbeat = Heartbeat(world)
     heartbeat.start()

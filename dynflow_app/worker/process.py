@@ -88,13 +88,16 @@ class Crew:
 
     def kill(self) -> None:
         """End it, and its children with it, if it still runs."""
-        if self._is_running():
-            self._signal(signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+        self._burst = True
+        self._signal(signal.SIGKILL)
+        while self._is_running():
+            time.sleep(0.01)
 
     def _is_running(self) -> bool:
-        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+        try:
+            if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+                self._pid = 0
+        except ChildProcessError:  # the handler of SIGCHLD was faster
             self._pid = 0
         return bool(self._pid)
 

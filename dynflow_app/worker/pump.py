@@ -65,6 +65,7 @@ class Pump:
         *,
         started: StartedSteps | None = None,
         threads: int | None = None,
+        grace: float | None = None,
     ) -> None:
         self.world = world
         self.queues = list(queues) if queues else None
@@ -77,6 +78,8 @@ class Pump:
         self._in_flight: dict[int, Claimed] = {}
         self._hungry = threading.Event()
         self._stopping = threading.Event()
+        self._grace = grace
+        self._stopping_since = 0.0
         self._more = True
         self._uncertain = False
         self._is_one_unstorable = False
@@ -100,7 +103,8 @@ class Pump:
     def run(self, *, burst: bool = False, until: float | None = None) -> int:
         """Work until `stop`, or with `burst` until nothing is ready; not beyond `until` on the monotonic clock.
 
-        Returns how many steps were recorded. Outcomes of running steps are awaited in any case.
+        Returns how many steps were recorded. Outcomes of running steps are awaited, for ``grace`` seconds if that is
+        given; those that take longer are left to recovery.
         """
         bell = threading.Thread(target=self._listen, name="dynflow-bell", daemon=True)
         bell.start()
@@ -127,6 +131,10 @@ class Pump:
     def _is_over(self, burst: bool, until: float | None) -> bool:
         if until is not None and clock.monotonic() > until:
             self._stopping.set()
+        if self._stopping.is_set():
+            self._stopping_since = self._stopping_since or clock.monotonic()
+            if self._grace is not None and clock.monotonic() - self._stopping_since > self._grace:
+                return True
         busy = self._in_flight or self._outcomes or self._pieces
         return not busy and (self._stopping.is_set() or (burst and not self._more))
 

@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from dynflow_app.ledger.errors import bounded, describe
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models import Action, OutputChunk
+from dynflow_app.models import Action, OutputChunk, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.signals import announce, outcome_refused, step_failed
 from dynflow_app.states import StepState
@@ -58,12 +58,12 @@ def record_singly(outcomes: Sequence[Outcome], worker: str) -> Recorded:
 def announce_recorded(recorded: Recorded) -> None:
     """Send the signals for what was recorded; after the commit."""
     for outcome in recorded.refused:
-        announce(outcome_refused, Outcome, step_id=outcome.step_id, attempt=outcome.attempt)
+        announce(outcome_refused, Step, step_id=outcome.step_id, attempt=outcome.attempt)
     for outcome in recorded.failed:
         message = (outcome.error or {}).get("message", "")
         announce(
             step_failed,
-            Outcome,
+            Step,
             plan_id=outcome.plan_id,
             step_id=outcome.step_id,
             attempt=outcome.attempt,

@@ -29,7 +29,13 @@ from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
 from dynflow_app.processes.parent_death import die_with_parent, is_orphan
-from dynflow_app.processes.registration import guard_sessions, register, require_schema, take_leave
+from dynflow_app.processes.registration import (
+    guard_sessions,
+    register,
+    require_no_other_way,
+    require_schema,
+    take_leave,
+)
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.signals import announce, world_invalidated
 from dynflow_app.worker.pump import Pump
@@ -110,11 +116,12 @@ class Supervisor:
         while self._stopping_since is None:
             try:
                 require_schema()
+                require_no_other_way([WorldKind.EXECUTOR])
                 transport.get().check()
                 return
             except Exception as error:
                 connections.close_all()
-                backoff.wait("the database, its migrations, and Redis", error)
+                backoff.wait("the database and Redis", error)
 
     # --- children --------------------------------------------------------------------------------------------
 

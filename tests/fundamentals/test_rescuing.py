@@ -182,9 +182,6 @@ def test_a_skipped_step_takes_its_consumers_along(engine: Engine, journal: Journ
     assert [entry.verb for entry in plan.history.all()] == ["skip", "resume"]
 
 
-@pytest.mark.xfail(
-    reason="a step skipped as consumer opens the gate behind it, though its own gate is still closed", strict=True
-)
 def test_skipping_keeps_the_order_of_what_is_left(engine: Engine, journal: Journal) -> None:
     """Scenario 15: a consumer skipped in the middle of a sequence does not let what follows it overtake."""
     # given sequence(1, 2, 3, 4) of which 3 consumes 1, and 1 fails

@@ -94,7 +94,6 @@ def test_finalize_may_empty_the_output(engine: Engine) -> None:
     assert plan.actions.get().output == {}
 
 
-@pytest.mark.xfail(reason="the thread's connection stays in the forgotten transaction", strict=True)
 def test_a_forgotten_transaction_harms_no_other_step(engine: Engine) -> None:
     """The next step on the same thread gets a connection that works and commits."""
     plan = triggering.trigger(actions.WriteAfterOpenTransactions)

@@ -30,7 +30,7 @@ class Command(BaseCommand):
                 "manage.py rqworker instead, or set it."
             )
         probes.install_from_environment()
-        daemon = Daemon(WorldKind.EXECUTOR, options["queues"], not_beside=[WorldKind.ORCHESTRATOR, WorldKind.WORKER])
+        daemon = Daemon(WorldKind.EXECUTOR, options["queues"], not_beside=list(WorldKind))
         with daemon.running():
             self.stderr.write(f"dynflow in-process executor {daemon.banner()}")
             InProcessExecutor(daemon.world, options["queues"], daemon.stop).run()
