@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Model
@@ -32,8 +33,9 @@ MOST_PRIORITY = 32767
 class Draft:
     """One plan being made: implements `PlanContext` for the actions in it."""
 
-    def __init__(self, plan: ExecutionPlan) -> None:
+    def __init__(self, plan: ExecutionPlan, start_at: datetime | None = None) -> None:
         self.plan = plan
+        self.start_at = start_at
         self.actions: list[Action] = []
         self.steps: list[Step] = []
         self.flow = Flow()
@@ -187,7 +189,14 @@ def store(drafts: list[Draft]) -> None:
         Dependency,
         [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
     )
-    _insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
+    _insert(Envelope, [_envelope(draft) for draft in drafts])
+
+
+def _envelope(draft: Draft) -> Envelope:
+    envelope = Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan)
+    if draft.start_at is not None:
+        envelope.due_at = draft.start_at
+    return envelope
 
 
 def _gates(draft: Draft) -> list[Gate]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, transaction
+from django.utils import timezone
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
@@ -30,6 +32,8 @@ class TriggerOptions:
     priority: int = 0
     """Added to the priority of each of its actions; higher first within a queue."""
     tags: tuple[str, ...] = ()
+    start_at: datetime | None = None
+    """When it starts, at the earliest; aware. It is planned at once and stays *planned* until then."""
     idempotency_key: str | None = None
     """A second trigger with the same key returns the first plan."""
     triggered_by: str = ""
@@ -46,7 +50,7 @@ def trigger(
     the error to look at.
     """
     options = options or TriggerOptions()
-    draft = Draft(_plan_row(action_class, options))
+    draft = Draft(_plan_row(action_class, options), options.start_at)
     failure: Exception | None = None
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         if (known := _same_key(options)) is not None:
@@ -85,7 +89,7 @@ def trigger_many(
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         drafts = []
         for arguments in inputs:
-            draft = Draft(_plan_row(action_class, options))
+            draft = Draft(_plan_row(action_class, options), options.start_at)
             draft.make(action_class, (), arguments)
             drafts.append(draft)
         store(drafts)
@@ -94,6 +98,8 @@ def trigger_many(
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
+    if options.start_at is not None and timezone.is_naive(options.start_at):
+        raise PlanningError("start_at has no time zone; use django.utils.timezone.now() plus a timedelta, or the like.")
     for field in ("label", "idempotency_key", "triggered_by"):
         if len(getattr(options, field) or "") > LONGEST_TEXT:
             raise PlanningError(f"The {field} of a plan may have {LONGEST_TEXT} characters at most.")

@@ -127,9 +127,7 @@ def find_python() -> str:
     for candidate in candidates:
         if usable(candidate):
             return str(candidate)
-    raise Failure(
-        "Python {}.{} or newer is needed and none was found. Install it and run this again.".format(*LOWEST)
-    )
+    raise Failure("Python {}.{} or newer is needed and none was found. Install it and run this again.".format(*LOWEST))
 
 
 def usable(python: Path) -> bool:
@@ -200,8 +198,8 @@ def run_all(commands: dict[str, list[str]], keep_going: bool) -> int:
 
 def clean() -> int:
     """Remove everything made by the other verbs."""
-    note = REPOSITORY / ".dynflow" / "postgres.location"
-    places = [Path(note.read_text())] if note.exists() else []
+    notes = (REPOSITORY / ".dynflow").glob("**/postgres.location")
+    places = [Path(note.read_text()) for note in notes]
     places += [REPOSITORY / name for name in LEFTOVERS]
     for place in places:
         if place.exists():

@@ -22,12 +22,12 @@ BATCH = 500
 
 def run_once(term: Term) -> int:
     """Act on the oldest envelopes; returns how many there were. Raises `LostLeadershipError`."""
-    if not Envelope.objects.exists():  # an idle system asks this once a second, and needs no transaction for it
+    if not Envelope.objects.due().exists():  # an idle system asks this once a second, and needs no transaction for it
         return 0
     try:
         with transaction.atomic(using=ledger_alias()):
             term.check()
-            envelopes = Envelope.objects.oldest(BATCH)
+            envelopes = Envelope.objects.due().take(BATCH)
             if not envelopes:
                 return 0
             advanced = _act(envelopes)
@@ -50,7 +50,7 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
 
 
 def _act_singly(term: Term) -> int:
-    envelopes = list(Envelope.objects.order_by("id")[:BATCH])
+    envelopes = list(Envelope.objects.due()[:BATCH])
     for envelope in envelopes:
         try:
             with transaction.atomic(using=ledger_alias()):

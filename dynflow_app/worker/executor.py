@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -30,6 +31,15 @@ from dynflow_app.states import Phase, StepState
 from dynflow_app.worker.context import StepContext
 
 Log = Callable[[Claimed, str], None]
+
+
+@dataclass(slots=True)
+class FinalizeEnded:
+    """The end of a finalize phase: what is left to record, and what has been recorded."""
+
+    step: Claimed
+    outcomes: list[Outcome]
+    recorded: Recorded
 
 
 def is_async(step: Claimed) -> bool:
@@ -67,19 +77,16 @@ async def execute_async(step: Claimed, outputs: dict[int, Any] | None, log: Log)
         return failure(step, error, started)
 
 
-def execute_finalize(first: Claimed, world: World, log: Log) -> tuple[list[Outcome], Recorded]:
-    """Run the finalize phase that `first` was claimed for and record it, in one transaction.
-
-    Returns outcomes still to be recorded, and what was recorded.
-    """
+def execute_finalize(first: Claimed, world: World, log: Log) -> FinalizeEnded:
+    """Run the finalize phase that `first` was claimed for and record it, in one transaction."""
     try:
-        return [], _finalize(first, world, log)
+        return FinalizeEnded(first, [], _finalize(first, world, log))
     except (OperationalError, InterfaceError):  # the database went away, and with it all that the phase did
-        return [handed_back(first)], Recorded()
+        return FinalizeEnded(first, [handed_back(first)], Recorded())
     except WrongStateError:  # somebody took the phase from us; its fate is in other hands
-        return [], Recorded()
+        return FinalizeEnded(first, [], Recorded())
     except Exception as error:  # such as a constraint that is checked at the commit
-        return [failure(first, error, clock.monotonic())], Recorded()
+        return FinalizeEnded(first, [failure(first, error, clock.monotonic())], Recorded())
 
 
 def _finalize(first: Claimed, world: World, log: Log) -> Recorded:

@@ -14,11 +14,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
@@ -29,14 +36,15 @@ from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import World
 from dynflow_app.models.base import ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
-from dynflow_app.worker.executor import execute_finalize, handed_back, is_async
+from dynflow_app.states import Phase
+from dynflow_app.worker.executor import FinalizeEnded, execute_finalize, handed_back, is_async
 from dynflow_app.worker.hands import EventLoop, Threads
 from dynflow_app.worker.recorder import LogPiece, announce_recorded, record_singly, record_together, write_log
 from dynflow_app.worker.started import StartedSteps
 
 PROMPT = 0.05
 """Seconds of work that may be claimed ahead: steps longer than this are only claimed when they can start."""
-GATHER = 0.004
+GATHER = 0.002
 """Seconds an outcome waits for others to be recorded with, while more steps are running."""
 STALE = 1.0
 """Seconds after which steps that were claimed ahead, and could not start, are handed back."""
@@ -44,15 +52,6 @@ STALE = 1.0
 
 class _Ring:
     """Put into the inbox when a doorbell rang."""
-
-
-@dataclass(slots=True)
-class FinalizeEnded:
-    """Put into the inbox when a finalize phase ended: what is left to record, and what has been recorded."""
-
-    step: Claimed
-    outcomes: list[Outcome]
-    recorded: Recorded
 
 
 class Pump:
@@ -232,24 +231,21 @@ class Pump:
         self._more = True
 
     def _take(self, claimed: Sequence[Claimed], outputs: dict[Any, dict[int, Any]]) -> None:
+        coroutines = []
         for step in claimed:
             self._in_flight[step.step_id] = step
             self.started.claimed(step.step_id)
-        coroutines = [step for step in claimed if is_async(step)]
-        if coroutines:
-            self._loop.start([(step, outputs.get(step.plan_id)) for step in coroutines])
-        self._loop.is_preferred = bool(coroutines) and len(coroutines) == len(claimed)
-        for step in claimed:
-            if step.phase == "finalize":
-                self._threads.submit(step, partial(self._finalize, step))
-            elif step not in coroutines:
+            if is_async(step):
+                coroutines.append((step, outputs.get(step.plan_id)))
+            elif step.phase == Phase.FINALIZE:
+                self._threads.submit(step, partial(execute_finalize, step, self.world, self._log))
+            else:
                 self._threads.submit_step(step, outputs.get(step.plan_id))
+        if coroutines:
+            self._loop.start(coroutines)
         if claimed:
+            self._loop.is_preferred = len(coroutines) == len(claimed)
             self._claimed_at = clock.monotonic()
-
-    def _finalize(self, step: Claimed) -> FinalizeEnded:
-        outcomes, recorded = execute_finalize(step, self.world, self._log)
-        return FinalizeEnded(step, outcomes, recorded)
 
     def _hand_back_unstarted(self) -> None:
         self._outcomes += [handed_back(step) for step in self._threads.withdraw()]
@@ -264,15 +260,22 @@ class Pump:
 
     def _listen(self) -> None:
         """Turn doorbells into messages, while there is appetite: a sated worker leaves the bell to others."""
+        bell = transport.get()
         while not self._stopping.is_set():
             self._hungry.wait()
-            if not self._stopping.is_set() and transport.get().wait_queues(self.queues or [], timeout=1.0):
+            rung = bell.wait_queues(self.queues or [], timeout=1.0)
+            connections.close_all()  # the first wait looks up the installation's name
+            if rung and self._hungry.is_set() and not self._stopping.is_set():
                 self._hungry.clear()
                 self._inbox.put(_Ring)
+            elif rung:  # sated meanwhile, or about to end: pass it on
+                bell.ring_queues(dict.fromkeys(self.queues or [""], 1))
 
     def _set_hunger(self) -> None:
         if self._appetite() and not self._more:
             self._hungry.set()
+        else:
+            self._hungry.clear()
 
     def _ring(self, recorded: Recorded, claimed: Sequence[Claimed]) -> None:
         bell = transport.get()

@@ -122,10 +122,20 @@ def test_a_wrong_pattern_starts_nothing(home: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_a_broken_process_is_explained_with_its_log(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.servers
+def test_a_process_that_ends_by_itself_is_explained_with_its_log(home: Path) -> None:
+    process = start(home)
+    wait_until(lambda: list(home.glob("ran-*.txt")), timeout=60, describe="the first command")
+    next(each for each in of_demo(home) if "dynflow_orchestrator" in each.cmdline()).kill()
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert "--- the last lines of orchestrator-1" in output
+    assert "ended unexpectedly" in output
+    assert "The full logs are in" in output
+
+
+def test_an_unexpected_error_is_explained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "NONSENSE")
     code, output = run(home, "--tiny", "--limit", "queue")
     assert code == 1
-    assert "NONSENSE" in output
+    assert "unexpected: ValueError" in output
