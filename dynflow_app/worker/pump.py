@@ -199,7 +199,7 @@ class Pump:
             announce_recorded(item.recorded)
         else:
             self._outcomes.append(item)
-            self._seconds += (item.seconds - self._seconds) * 0.1
+            self._seconds += (item.seconds - self._seconds) * 0.3
 
     def _appetite(self) -> int:
         """How many steps to claim now: as many as can start, or more if they are so short that they start soon."""

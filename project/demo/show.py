@@ -74,11 +74,14 @@ class Show:
     def explain(self, error: DemoError) -> None:
         """Say what went wrong, with the ends of the logs and one hint."""
         self.screen.line()
+        self._show_logs()
+        self.screen.line(f"{self.screen.glyph('bad')} {error}")
+        self.screen.line(error.hint or DEFAULT_HINT.format(logs=_short(self.options.home / "logs")))
+
+    def _show_logs(self) -> None:
         for name, text in self._system.last_lines().items() if self._system else []:
             self.screen.line(f"--- the last lines of {name}")
             self.screen.line(text)
-        self.screen.line(f"{self.screen.glyph('bad')} {error}")
-        self.screen.line(error.hint or DEFAULT_HINT.format(logs=_short(self.options.home / "logs")))
 
     def _hosts(self) -> list[Host]:
         try:
@@ -147,6 +150,10 @@ class Show:
         problems = outcome.problems()
         if sabotage and not (sabotage.done and outcome.hand_overs and outcome.workers_lost):
             problems.append("a worker and the active orchestrator were to be killed, and were not noticed missing")
+        if outcome.workers_lost and not sabotage:
+            problems.append("a worker was lost although nobody killed one")
+        if problems:
+            self._show_logs()
         for problem in problems[:10]:
             self.screen.line(f"  {self.screen.glyph('bad')} {problem}")
         self.code = 1 if problems else 0

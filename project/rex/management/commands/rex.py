@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.models import ExecutionPlan
@@ -52,10 +53,18 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=EXIT_USAGE) from error
         if options["verb"] == "hosts":
             self._list(hosts, as_json=options["json"])
-        else:
-            plan = self._trigger(hosts, options)
-            self._follow(plan, options["timeout"], options.get("stderr") or sys.stderr)
-            self._show(plan, as_json=options["json"])
+            return
+        try:
+            self._run(hosts, options)
+        except OperationalError as error:
+            reason = " ".join(str(error).split())
+            hint = "Start it, or correct DATABASES. A plan whose id was printed goes on by itself."
+            raise CommandError(f"The database does not answer: {reason}. {hint}", returncode=EXIT_FAILED) from error
+
+    def _run(self, hosts: list[Host], options: dict[str, Any]) -> None:
+        plan = self._trigger(hosts, options)
+        self._follow(plan, options["timeout"], options.get("stderr") or sys.stderr)
+        self._show(plan, as_json=options["json"])
 
     def _list(self, hosts: list[Host], *, as_json: bool) -> None:
         listing = [host.as_input() for host in hosts]
