@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from project.settings.base import *
 
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "dynflow_app"]
+INSTALLED_APPS = ["dynflow_app"]
 MIDDLEWARE: list[str] = []
 TEMPLATES: list[dict[str, object]] = []
 
