@@ -63,9 +63,7 @@ def server_account() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise ServersUnavailable(
-        "PostgreSQL does not run as root and there is no account 'postgres' or 'nobody'."
-    )
+    raise ServersUnavailable("PostgreSQL does not run as root and there is no account 'postgres' or 'nobody'.")
 
 
 def open_to_others(path: Path, bits: int = stat.S_IXOTH) -> bool:

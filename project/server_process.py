@@ -152,9 +152,7 @@ def wait_for_previous(pid_file: Path, program: str, timeout: float = 15) -> None
             pid_file.unlink(missing_ok=True)
             return
         if time.monotonic() > deadline:
-            raise ServersUnavailable(
-                f"{program} (process {pid}) still uses {pid_file.parent}; stop it first."
-            )
+            raise ServersUnavailable(f"{program} (process {pid}) still uses {pid_file.parent}; stop it first.")
         time.sleep(0.05)
 
 

@@ -192,9 +192,7 @@ class EmbeddedServers:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ServersUnavailable(
-                f"Another program runs its servers in {self.home}; stop it first."
-            ) from error
+            raise ServersUnavailable(f"Another program runs its servers in {self.home}; stop it first.") from error
 
     def _place_postgres(self, package: Path) -> None:
         """Choose folders that the server's account can reach, and copy the programs if it cannot."""
@@ -273,9 +271,7 @@ def main() -> None:
     """Run both servers until Ctrl-C or SIGTERM and print how to reach them."""
     repository = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description="Run PostgreSQL and Valkey until Ctrl-C.")
-    parser.add_argument(
-        "--home", type=Path, default=os.environ.get("DYNFLOW_HOME") or repository / ".dynflow"
-    )
+    parser.add_argument("--home", type=Path, default=os.environ.get("DYNFLOW_HOME") or repository / ".dynflow")
     home = parser.parse_args().home
     finished = threading.Event()
 

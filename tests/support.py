@@ -117,9 +117,7 @@ class Processes:
         self._folder = folder
         self.started: list[ManageProcess] = []
 
-    def manage(
-        self, *arguments: str, settings: str = "project.settings.test", **environ: str
-    ) -> ManageProcess:
+    def manage(self, *arguments: str, settings: str = "project.settings.test", **environ: str) -> ManageProcess:
         """Start ``manage.py ARGUMENTS``; ``environ`` is added to the environment."""
         log = self._folder / f"{len(self.started):02d}-{arguments[0]}.log"
         process = ManageProcess(arguments, {**child_environ(settings), **environ}, log)

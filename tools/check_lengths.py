@@ -39,9 +39,7 @@ def main(root: Path) -> int:
     """Print each offender; return the exit code."""
     offenders = [(path, lines) for path in python_files(root) if (lines := too_long(path))]
     for path, lines in offenders:
-        print(
-            f"{path.relative_to(root)}: {lines} lines, at most {LIMIT}; split it, or say '# long: <reason>'"
-        )
+        print(f"{path.relative_to(root)}: {lines} lines, at most {LIMIT}; split it, or say '# long: <reason>'")
     return 1 if offenders else 0
 
 

@@ -126,9 +126,7 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
-RQ_QUEUES = {
-    name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 600} for name in ("default", "rex", "dynflow_orchestrator")
-}
+RQ_QUEUES = {name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 600} for name in ("default", "rex", "dynflow_orchestrator")}
 RQ = {"WORKER_CLASS": "dynflow_app.worker.Worker"}
 
 DYNFLOW: dict[str, Any] = {

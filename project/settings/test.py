@@ -24,4 +24,4 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": DYNFLOW_HOME / "test.sqlite3"}
 
 # Queues that only actions of the test app name.
-RQ_QUEUES |= {name: RQ_QUEUES["default"] for name in ("first", "second")}
+RQ_QUEUES |= dict.fromkeys(("first", "second"), RQ_QUEUES["default"])

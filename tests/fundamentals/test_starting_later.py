@@ -47,9 +47,7 @@ def test_a_time_without_zone_is_refused() -> None:
 
 @pytest.mark.servers
 @pytest.mark.processes
-def test_timers_due_while_everything_was_down_fire_once_after_the_start(
-    processes: Processes, journal: Journal
-) -> None:
+def test_timers_due_while_everything_was_down_fire_once_after_the_start(processes: Processes, journal: Journal) -> None:
     # given plans that were to start while no process ran
     soon = timezone.now() + timedelta(milliseconds=300)
     plans = [trigger(Record, name=str(n), options=TriggerOptions(start_at=soon)) for n in range(20)]

@@ -122,6 +122,4 @@ class HandDrivenPlan:
 def _records(plan: ExecutionPlan) -> Iterator[ActionRecord]:
     for action in plan.actions.filter(name__endswith=RunOnHost.__name__).order_by("number"):
         step = action.steps.get()
-        yield ActionRecord(
-            action.number, action.name, action.input, action.output or {}, step.state, step.error
-        )
+        yield ActionRecord(action.number, action.name, action.input, action.output or {}, step.state, step.error)

@@ -94,9 +94,7 @@ def test_a_script_from_a_file(inventory: Path, engine: HandDrivenPlan, tmp_path:
     assert ExecutionPlan.objects.get().label == f"{script} on 3 hosts"
 
 
-def test_hosts_whose_worker_died_are_lost_and_the_rest_goes_on(
-    inventory: Path, engine: HandDrivenPlan
-) -> None:
+def test_hosts_whose_worker_died_are_lost_and_the_rest_goes_on(inventory: Path, engine: HandDrivenPlan) -> None:
     engine.dying = frozenset({"h2"})
 
     code, out, err = call("run", "--inventory", inventory, "--command", "true")
@@ -108,9 +106,7 @@ def test_hosts_whose_worker_died_are_lost_and_the_rest_goes_on(
     assert sorted(verbs) == ["resume", "skip"]
 
 
-def test_a_report_that_cannot_be_written_is_left_to_an_operator(
-    inventory: Path, engine: HandDrivenPlan
-) -> None:
+def test_a_report_that_cannot_be_written_is_left_to_an_operator(inventory: Path, engine: HandDrivenPlan) -> None:
     engine.finalize_error = "disk full"
 
     code, _, err = call("run", "--inventory", inventory, "--command", "true")

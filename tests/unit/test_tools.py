@@ -71,9 +71,7 @@ def test_signing_key_is_required_outside_debug(tmp_path: Path) -> None:
 
 
 def test_database_follows_the_environment(tmp_path: Path) -> None:
-    code = (
-        "from project.settings.dev import *; print(DATABASES['default']['ENGINE'], RQ_QUEUES['rex']['URL'])"
-    )
+    code = "from project.settings.dev import *; print(DATABASES['default']['ENGINE'], RQ_QUEUES['rex']['URL'])"
     assert run_settings(code, tmp_path).stdout.split() == [
         "django.db.backends.sqlite3",
         "redis://127.0.0.1:6379/0",

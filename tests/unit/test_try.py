@@ -31,9 +31,7 @@ def test_this_python_is_good_enough(tool: ModuleType) -> None:
     assert tool.find_python() == sys.executable
 
 
-def test_old_python_looks_for_another(
-    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_python_looks_for_another(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool.sys, "version_info", (3, 8))
     monkeypatch.setattr(tool.shutil, "which", lambda name: None)
     monkeypatch.setenv("HOME", str(tmp_path))
