@@ -6,7 +6,7 @@ and a person decides. A step that was only claimed becomes ready without a trace
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -40,16 +40,15 @@ EVERYTHING = _Everything()
 
 
 def reclaim(
-    world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, spare: Container[int] = frozenset()
+    world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, spare: Collection[int] = frozenset()
 ) -> Reclaimed:
     """Take the running steps of a world, at most ``BATCH`` of them; in the caller's transaction.
 
     `started` holds the ids of the steps whose user code may have begun (default: all), `spare` those to leave alone.
     """
-    steps = Step.objects.filter(world_id=world_id, state=StepState.RUNNING).annotate(
-        losses=Count("attempts", filter=Q(attempts__ended_as=EndedAs.LOST))
-    )
-    outcomes = [_outcome(step, step.id in started) for step in steps[:BATCH] if step.id not in spare]
+    steps = Step.objects.filter(world_id=world_id, state=StepState.RUNNING).exclude(id__in=spare)
+    counted = steps.annotate(losses=Count("attempts", filter=Q(attempts__ended_as=EndedAs.LOST)))
+    outcomes = [_outcome(step, step.id in started) for step in counted[:BATCH]]
     recorded = record(outcomes, worker=worker) if outcomes else Recorded()
     lost = sum(1 for outcome in outcomes if outcome.ended_as is EndedAs.LOST)
     return Reclaimed(recorded, lost, len(outcomes) - lost)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.db import DatabaseError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -51,9 +52,7 @@ class LedgerManager(models.Manager[M]):
 
 def ledger_alias() -> str:
     """Alias of the database that holds the ledger, as the project's routers say."""
-    from dynflow_app.models.execution_plan import ExecutionPlan  # the module imports this one
-
-    return router.db_for_write(ExecutionPlan)
+    return router.db_for_write(apps.get_model("dynflow_app", "ExecutionPlan"))
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class Crew:
 
     def __init__(self, name: str, queues: list[str], *, burst: bool) -> None:
         self.failed = False
+        self._owner = os.getpid()
         self._burst = burst
         self._pid = os.fork()
         if self._pid == 0:
@@ -72,6 +73,8 @@ class Crew:
     def notice_end(self) -> None:
         """Called when a child process ended. Without its supervisor a worker is useless: let whoever runs it start it
         anew."""
+        if os.getpid() != self._owner:  # an RQ work horse inherits the handler; its children are not ours
+            return
         if self._pid and not self._is_running() and not self._burst:
             self.failed = True
             _log.error("the supervisor ended, so this worker stops", extra={"action": "supervisor_lost"})

@@ -118,6 +118,7 @@ class Supervisor:
                 require_schema()
                 require_no_other_way([WorldKind.EXECUTOR])
                 transport.get().check()
+                transport.get().listens(self._name, self._queues)
                 return
             except Exception as error:
                 connections.close_all()
@@ -149,13 +150,16 @@ class Supervisor:
         started = StartedSteps()
         world = register(WorldKind.WORKER, self._queues, pid=os.getpid())
         connections.close_all()  # a child that closed an inherited session would end it for both
+        # A SIGTERM in between would reach neither a child that is not yet noted nor one that has no handler yet.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             _child_main(world, self._queues, started, self._burst, is_first=not self._born)
         self._born += 1
-        World.objects.filter(pk=world.pk).update(pid=pid)
         world.pid = pid
         self._children[pid] = Child(pid, world, started)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        World.objects.filter(pk=world.pk).update(pid=pid)
 
     def _dismiss(self, child: Child) -> None:
         child.is_leaving = True
@@ -250,6 +254,7 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
             probes.install_from_environment()
         pump = Pump(world, queues, started=started)
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         pump.run(burst=burst)
         code = 0
     except BaseException:

@@ -11,7 +11,7 @@ from dynflow_app.models import Attempt, World
 from dynflow_app.states import PlanResult, PlanState
 from dynflow_app.triggering import trigger
 from tests.support import Processes, wait_until
-from tests.testapp.actions import Campaign, FiveFinalizers, Review
+from tests.testapp.actions import Campaign, FiveFinalizers, Review, Subprocesses
 from tests.testapp.journal import Journal
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
@@ -75,6 +75,23 @@ def test_our_class_still_does_ordinary_jobs(processes: Processes, servers: objec
     # then it is done
     wait_until(lambda: job.get_status(refresh=True) == "finished", describe="the job is done")
     assert job.return_value() == 5
+
+
+def test_steps_may_start_programs_wherever_they_run(processes: Processes, journal: Journal) -> None:
+    # given ready steps that start programs, and a drain job waiting beside them
+    processes.manage("dynflow_orchestrator")
+    plan = trigger(Subprocesses, width=80)
+    wait_until(lambda: plan.steps.filter(state="ready").count() == 80, describe="all are ready")
+    django_rq.get_queue("default").enqueue("dynflow_app.worker.jobs.drain", "default", result_ttl=1)
+
+    # when a worker comes, whose child and whose work horse share them
+    worker = processes.manage("rqworker", "default")
+    plan.wait(timeout=30)
+
+    # then each ran once
+    assert plan.result == PlanResult.SUCCESS
+    assert set(Counter(journal.lines).values()) == {1}
+    assert worker.running
 
 
 def test_a_worker_stops_gracefully_and_leaves_nothing(processes: Processes, journal: Journal) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
 from typing import Any
 
@@ -330,3 +331,33 @@ class SubscriberTwo(Record):
 
 class SubscriberSubclass(SubscriberTwo):
     """Does not inherit the subscription: otherwise each specialisation would attach once more."""
+
+
+class RecordSlowlyAgain(RecordSlowly):
+    """As RecordSlowly, and may be repeated."""
+
+    idempotent = True
+
+
+class SlowRowsThatMayBeRepeated(BaseAction):
+    """`width` steps side by side that take a moment each and may be repeated."""
+
+    def plan(self, width: int, seconds: float) -> None:
+        for number in range(width):
+            self.plan_action(RecordSlowlyAgain, name=str(number), seconds=seconds)
+
+
+class RunSubprocess(BaseAction):
+    """Lets another program do the work."""
+
+    def run(self) -> None:
+        subprocess.run(["/bin/sleep", "0.05"], check=True)
+        Journal().do(f"run {self.input['name']}")
+
+
+class Subprocesses(BaseAction):
+    """`width` of them."""
+
+    def plan(self, width: int) -> None:
+        for number in range(width):
+            self.plan_action(RunSubprocess, name=str(number))
