@@ -145,4 +145,4 @@ def _ring_after_commit(ready: Counter[str]) -> None:
         bell.ring_queues(ready)
         bell.ring_orchestrator()
 
-    transaction.on_commit(ring, using=ledger_alias())
+    transaction.on_commit(ring, using=ledger_alias(), robust=True)

@@ -67,7 +67,7 @@ def trigger(
             failure = error
         if failure is None:
             probes.reached(probes.Probe.PLAN_STORED)
-            transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
+            transaction.on_commit(_ring, using=ledger_alias(), robust=True)
         else:
             _store_failure(draft.plan, failure)  # what we note about it stays
     if failure is not None:
@@ -93,8 +93,12 @@ def trigger_many(
             draft.make(action_class, (), arguments)
             drafts.append(draft)
         store(drafts)
-        transaction.on_commit(transport.get().ring_orchestrator, using=ledger_alias())
+        transaction.on_commit(_ring, using=ledger_alias(), robust=True)
     return [draft.plan for draft in drafts]
+
+
+def _ring() -> None:
+    transport.get().ring_orchestrator()
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from django.db import (
+    DatabaseError,
     DataError,
     IntegrityError,
     InterfaceError,
@@ -263,8 +264,11 @@ class Pump:
         bell = transport.get()
         while not self._stopping.is_set():
             self._hungry.wait()
-            rung = bell.wait_queues(self.queues or [], timeout=1.0)
-            connections.close_all()  # the first wait looks up the installation's name
+            try:
+                rung = bell.wait_queues(self.queues or [], timeout=1.0)
+            except (DatabaseError, InterfaceError):  # the first wait looks up the installation's name
+                rung = not self._stopping.wait(1.0)
+            connections.close_all()
             if rung and self._hungry.is_set() and not self._stopping.is_set():
                 self._hungry.clear()
                 self._inbox.put(_Ring)
