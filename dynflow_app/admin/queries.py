@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, F, JSONField, QuerySet, Sum, TextField, When, Window
+from django.db.models import Case, Count, F, JSONField, QuerySet, TextField, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Left, Length
 
@@ -23,7 +23,6 @@ SHOWN_OUTPUT = 64 * 1024
 """Characters of output, the newest."""
 SHOWN_JSON = 16 * 1024
 """Larger payloads are not loaded."""
-_CHUNKS_LOOKED_AT = 1000
 
 
 def counts_by_state(plan_ids: Collection[UUID]) -> dict[UUID, dict[str, int]]:
@@ -77,18 +76,9 @@ def attempts_of(steps: Collection[Step]) -> dict[int, list[dict[str, Any]]]:
 
 def output_of(plan: ExecutionPlan) -> list[dict[str, Any]]:
     """The newest output of a plan, oldest first: chunks until `SHOWN_OUTPUT` characters are reached."""
-    latest = OutputChunk.objects.filter(action__plan=plan).order_by("-id").values("id")[:_CHUNKS_LOOKED_AT]
-    rows = (
-        OutputChunk.objects.filter(id__in=latest)
-        .annotate(newer=Window(Sum(Length("text")), order_by=F("id").desc()) - Length("text"))
-        .filter(newer__lt=SHOWN_OUTPUT)
-        .order_by("-id")
-        .values("action__number", "action__name", "attempt", "text", "created_at", "newer")
+    return OutputChunk.objects.filter(action__plan=plan).tail(
+        SHOWN_OUTPUT, "action__number", "action__name", "attempt", "created_at"
     )
-    chunks: list[dict[str, Any]] = [dict(row) for row in rows][::-1]
-    if chunks:
-        chunks[0]["text"] = chunks[0]["text"][-(SHOWN_OUTPUT - chunks[0]["newer"]) :]
-    return chunks
 
 
 def history_of(plan: ExecutionPlan) -> QuerySet[HistoryEntry]:

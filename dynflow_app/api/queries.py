@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum, Value, Window
+from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Coalesce, Left, Length
+from django.db.models.functions import Coalesce, Left
 
 from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, Step
 from dynflow_app.states import StepState
@@ -20,7 +20,6 @@ from dynflow_app.states import StepState
 SHOWN_MESSAGE = 2000
 SHOWN_ATTEMPTS = 100
 SHOWN_OUTPUT = 64 * 1024
-_CHUNKS_LOOKED_AT = 1000
 
 
 @dataclass(slots=True)
@@ -133,15 +132,4 @@ def attempts_of(step: Step) -> list[dict[str, Any]]:
 
 def chunks_of(step: Step) -> list[dict[str, Any]]:
     """The newest output of a step's action, oldest first: chunks until `SHOWN_OUTPUT` characters are reached."""
-    latest = OutputChunk.objects.filter(action=step.action_id).order_by("-id").values("id")[:_CHUNKS_LOOKED_AT]
-    rows = (
-        OutputChunk.objects.filter(id__in=latest)
-        .annotate(newer=Window(Sum(Length("text")), order_by=F("id").desc()) - Length("text"))
-        .filter(newer__lt=SHOWN_OUTPUT)
-        .order_by("-id")
-        .values("attempt", "text", "created_at", "newer")
-    )
-    chunks: list[dict[str, Any]] = [dict(row) for row in rows][::-1]
-    if chunks:
-        chunks[0]["text"] = chunks[0]["text"][-(SHOWN_OUTPUT - chunks[0]["newer"]) :]
-    return chunks
+    return OutputChunk.objects.filter(action=step.action_id).tail(SHOWN_OUTPUT, "attempt", "created_at")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
+from django.db.models import Sum, Window
+from django.db.models.functions import Length
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet
 from dynflow_app.models.execution_plan import ExecutionPlan
+
+MOST_CHUNKS = 1000
 
 
 class Action(models.Model):
@@ -46,6 +52,29 @@ class Action(models.Model):
         return self.name.rpartition(".")[2]
 
 
+class OutputChunkQuerySet(LedgerQuerySet["OutputChunk"]):
+    """Output of actions."""
+
+    def tail(self, characters: int, *fields: str) -> list[dict[str, Any]]:
+        """The newest `characters` of this output, oldest first, as dictionaries of ``text`` and `fields`. One query.
+
+        Looks at the newest `MOST_CHUNKS` chunks only, so it is bounded whatever was logged.
+        """
+        newest = self.order_by("-id").values("id")[:MOST_CHUNKS]
+        length = Length("text")
+        rows = (
+            OutputChunk.objects.filter(id__in=newest)
+            .annotate(newer=Window(Sum(length), order_by=models.F("id").desc()) - length)
+            .filter(newer__lt=characters)
+            .order_by("-id")
+            .values("text", "newer", *fields)
+        )
+        chunks: list[dict[str, Any]] = [dict(row) for row in rows][::-1]
+        if chunks:
+            chunks[0]["text"] = chunks[0]["text"][-(characters - chunks[0]["newer"]) :]
+        return chunks
+
+
 class OutputChunk(models.Model):
     """A piece of an action's log, appended while its step runs."""
 
@@ -55,7 +84,7 @@ class OutputChunk(models.Model):
     text = models.TextField(_("text"))
     created_at = models.DateTimeField(_("created at"), default=clock.now)
 
-    objects = LedgerManager.from_queryset(LedgerQuerySet)()
+    objects = LedgerManager.from_queryset(OutputChunkQuerySet)()
 
     class Meta:
         verbose_name = _("output chunk")

@@ -82,7 +82,7 @@ class ExecutionPlan(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.label or f"{self.action.rpartition('.')[2]} {str(self.id)[:8]}"
+        return self.label or f"{self.action.rpartition('.')[2]} {str(self.id)[:13]}"
 
     @property
     def is_stopped(self) -> bool:
