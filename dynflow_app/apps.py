@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -22,5 +23,9 @@ class DynflowConfig(AppConfig):
 
         checks.register()
         receivers.connect()
-        if settings.ACTIONS_MODULE:
-            autodiscover_modules(settings.ACTIONS_MODULE)
+        try:
+            module = settings.ACTIONS_MODULE
+        except ImproperlyConfigured:  # the checks, which run next, say what is wrong with DYNFLOW
+            return
+        if module:
+            autodiscover_modules(module)

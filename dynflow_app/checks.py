@@ -8,13 +8,17 @@ Those tagged ``dynflow_network`` open connections and run only when asked for
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_type_hints
 
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags
 from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
 from dynflow_app import transport
@@ -26,14 +30,34 @@ from dynflow_app.processes.registration import require_schema
 from dynflow_app.transport.base import TransportError
 
 NETWORK = "dynflow_network"
+Check = Callable[..., list[CheckMessage]]
 
 
 def register() -> None:
     """Register every check."""
-    for check in (check_settings, check_queues, check_actions, check_vendor, check_time_zones):
-        checks.register(check, "dynflow")
-    checks.register(check_redis, NETWORK, deploy=True)
-    checks.register(check_schema, Tags.database, deploy=True)  # without deploy it would forbid "migrate" itself
+    checks.register(check_settings, "dynflow")
+    for check in (check_queues, check_actions, check_vendor, check_time_zones):
+        checks.register(_if_readable(check), "dynflow")
+    checks.register(_if_readable(check_redis), NETWORK, deploy=True)
+    # Without deploy it would forbid "migrate" itself.
+    checks.register(_if_readable(check_schema), Tags.database, deploy=True)
+
+
+def _if_readable(check: Check) -> Check:
+    """`check`, silent while ``DYNFLOW`` itself is wrong: reading it would raise."""
+
+    @functools.wraps(check)
+    def checked(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+        return [] if check_settings(app_configs) else check(app_configs, **kwargs)
+
+    return checked
+
+
+def require_configuration() -> None:
+    """Raise CommandError for the first error in ``DYNFLOW`` or ``RQ_QUEUES``; asks no server."""
+    for found in check_settings(None) or check_queues(None):
+        if isinstance(found, Error):
+            raise CommandError(f"{found.msg} {found.hint} ({found.id})")
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -47,7 +71,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _unknown_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
-    for key in sorted(given.keys() - KNOWN_KEYS):
+    for key in sorted(map(str, given.keys() - KNOWN_KEYS)):
         yield Error(
             unknown_key_message(key),
             hint=f"Known settings: {', '.join(sorted(KNOWN_KEYS))}.",
@@ -88,10 +112,19 @@ def _expectation(key: str, value: Any) -> str:
 
 
 def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E003, E004, E009: what RQ needs."""
+    """E003, E004, E009, W009: what RQ needs."""
     if settings.in_process:
         return []
     queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
+    found: list[CheckMessage] = []
+    if not apps.is_installed("django_rq"):
+        found.append(
+            CheckWarning(
+                "django_rq is not installed.",
+                hint="Add 'django_rq' to INSTALLED_APPS: it brings manage.py rqworker. The orchestrator works without.",
+                id="dynflow_app.W009",
+            )
+        )
     if not queues:
         return [
             Error(
@@ -101,13 +134,20 @@ def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="dynflow_app.E003",
             )
         ]
-    found: list[CheckMessage] = []
     for key in ("DEFAULT_QUEUE", "ORCHESTRATOR_QUEUE"):
         name = getattr(settings, key)
         if name not in queues:
             found.append(_unknown_queue(f"DYNFLOW[{key!r}]", name, queues, "dynflow_app.E004"))
     for name, options in queues.items():
-        if options.get("ASYNC") is False:
+        if not isinstance(options, dict):
+            found.append(
+                Error(
+                    f"RQ_QUEUES[{name!r}] is {options!r}.",
+                    hint="Write a dictionary, such as {'URL': 'redis://localhost:6379/0'}.",
+                    id="dynflow_app.E003",
+                )
+            )
+        elif options.get("ASYNC") is False:
             found.append(
                 Error(
                     f"The queue {name!r} runs jobs synchronously (ASYNC is off).",
@@ -132,10 +172,11 @@ def check_actions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.in_process:
         return []
     queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
+    known = transport.known_queues() or ()
     return [
         _unknown_queue(registry.action_name(action), action.queue, queues, "dynflow_app.E005")
         for action in registry.all_classes()
-        if queues and action.queue is not None and action.queue not in queues
+        if queues and action.queue is not None and action.queue not in known
     ]
 
 
@@ -186,10 +227,12 @@ def check_time_zones(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E101: Redis."""
+    """E101: the Redis that carries the bells and the lease."""
+    if any(isinstance(found, Error) for found in check_queues(app_configs)):
+        return []  # those say more
     try:
         transport.get().check()
-    except TransportError as error:
+    except (TransportError, ImproperlyConfigured) as error:
         return [Error(str(error), hint="Start it, or correct RQ_QUEUES.", id="dynflow_app.E101")]
     return []
 

@@ -67,9 +67,11 @@ class Settings:
         if name not in KNOWN_KEYS:
             raise AttributeError(name)
         given: dict[str, Any] = getattr(django_settings, "DYNFLOW", {})
-        unknown = given.keys() - KNOWN_KEYS
+        if not isinstance(given, dict):
+            raise ImproperlyConfigured("DYNFLOW is not a dictionary. Write DYNFLOW = {} for the defaults.")
+        unknown = sorted(map(str, given.keys() - KNOWN_KEYS))
         if unknown:
-            raise ImproperlyConfigured(unknown_key_message(sorted(unknown)[0]))
+            raise ImproperlyConfigured(unknown_key_message(unknown[0]))
         return given.get(name, getattr(DEFAULTS, name))
 
     @property

@@ -125,6 +125,8 @@ def _let_go(skipped: Collection[Step]) -> None:
 
 
 def _lock(plan: ExecutionPlan, expected: PlanState, verb: str) -> None:
+    if not isinstance(plan, ExecutionPlan):
+        raise TypeError(f"This verb takes an ExecutionPlan, not {plan!r}.")
     locked = ExecutionPlan.objects.filter(pk=plan.pk).lock().first()
     if locked is None:
         raise WrongStateError(f"Plan {plan.pk} does not exist any more.", state=None)
@@ -136,7 +138,7 @@ def _lock(plan: ExecutionPlan, expected: PlanState, verb: str) -> None:
 
 
 def _note(plan: ExecutionPlan, verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
-    HistoryEntry.objects.create(plan=plan, verb=verb, actor=str(by), reason=reason, step_number=step_number)
+    HistoryEntry.objects.create(plan=plan, verb=verb, actor=str(by)[:255], reason=reason, step_number=step_number)
 
 
 def _ring_after_commit(ready: Counter[str]) -> None:

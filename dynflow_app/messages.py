@@ -65,8 +65,8 @@ class Outcome:
     """How long user code ran."""
     ended: float = 0.0
     """When it returned, on this process's monotonic clock; 0 for now."""
-    output: dict[str, Any] | None = None
-    """None if it is unchanged."""
-    input: dict[str, Any] | None = None
-    """The input with references resolved, where it had any."""
+    output: str | None = None
+    """JSON; None if it is unchanged. Text, so that nothing user code still holds can change it."""
+    input: str | None = None
+    """JSON: the input with references resolved, where it had any."""
     error: dict[str, Any] | None = None

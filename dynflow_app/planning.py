@@ -15,7 +15,7 @@ from django.db.models import Model
 
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
-from dynflow_app.actions.context import PlannedAction
+from dynflow_app.actions.context import PlannedAction, refuse_unfinished
 from dynflow_app.conf import settings
 from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
@@ -117,7 +117,8 @@ class Draft:
         self._queues.append(self._queue_of(action_class))
         try:
             with self.block(BlockKind.CONCURRENCE.value):
-                action.plan(*args, **kwargs)
+                returned: object = action.plan(*args, **kwargs)  # type: ignore[func-returns-value] # users' may
+                refuse_unfinished(returned, f"plan() of {action_class.__name__}")
         except Exception as error:
             self._failure = self._failure or error
             raise
@@ -129,9 +130,10 @@ class Draft:
         queue = action_class.queue or (self._queues[-1] if self._queues else settings.DEFAULT_QUEUE)
         known = known_queues()
         if known is not None and queue not in known:
+            choice = f"use one of: {', '.join(sorted(known))}" if known else "see manage.py check"
             raise PlanningError(
-                f"{action_class.__name__} wants the queue {queue!r}, which RQ_QUEUES does not have. "
-                f"Add it there, or use one of: {', '.join(sorted(known))}.",
+                f"{action_class.__name__} wants the queue {queue!r}, which RQ_QUEUES does not have for steps. "
+                f"Add it there, or {choice}.",
                 queue=queue,
             )
         return queue

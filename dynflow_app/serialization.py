@@ -45,6 +45,12 @@ class OutputReference:
             "Pass the reference itself as input and build the text in run()."
         )
 
+    def __bool__(self) -> bool:
+        raise PlanningError(
+            "The value of an output reference is not known while planning, so it cannot be tested. "
+            "Test it in the run() of the action that gets it."
+        )
+
     def __iter__(self) -> Any:  # never returns: iterating over an unknown value has no meaning
         raise PlanningError("The value of an output reference is not known while planning, so it cannot be iterated.")
 
@@ -135,6 +141,8 @@ def _refusal(value: Any, path: str) -> str:
         return f"{path} is {value}, which PostgreSQL would give back as a whole number; pass it as int or as text."
     if isinstance(value, float):
         return f"{path} is {value}, which JSON does not have."
+    if hasattr(value, "output"):
+        return f'{path} is a planned action; pass (part of) its output: .output["key"].'
     advice = _ADVICE.get(type(value), "pass text, numbers, lists and dictionaries, or the key of an object")
     return f"{path} is of type {type(value).__name__}, which JSON does not keep: {advice}."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,14 +53,14 @@ def trigger(
     draft = Draft(_plan_row(action_class, options), options.start_at)
     failure: Exception | None = None
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
-        if (known := _same_key(options)) is not None:
+        if (known := _same_key(action_class, options)) is not None:
             return known
         try:
             with transaction.atomic(using=ledger_alias()):  # if it fails, what the user wrote goes
                 draft.make(action_class, args, kwargs)
                 store([draft])
         except DatabaseError as error:
-            if (known := _same_key(options)) is not None:  # somebody else was faster with the same key
+            if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
                 return known
             failure = error
         except Exception as error:
@@ -89,6 +89,8 @@ def trigger_many(
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         drafts = []
         for arguments in inputs:
+            if not isinstance(arguments, Mapping):
+                raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
             draft = Draft(_plan_row(action_class, options), options.start_at)
             draft.make(action_class, (), arguments)
             drafts.append(draft)
@@ -102,11 +104,16 @@ def _ring() -> None:
 
 
 def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
+    for field, kind in (("priority", int), ("tags", (tuple, list)), ("start_at", (datetime, type(None)))):
+        given: object = getattr(options, field)
+        if not isinstance(given, kind):
+            raise PlanningError(f"The {field} of a plan cannot be {given!r}.")
     if options.start_at is not None and timezone.is_naive(options.start_at):
         raise PlanningError("start_at has no time zone; use django.utils.timezone.now() plus a timedelta, or the like.")
     for field in ("label", "idempotency_key", "triggered_by"):
-        if len(getattr(options, field) or "") > LONGEST_TEXT:
-            raise PlanningError(f"The {field} of a plan may have {LONGEST_TEXT} characters at most.")
+        text = getattr(options, field)
+        if text is not None and not (isinstance(text, str) and len(text) <= LONGEST_TEXT):
+            raise PlanningError(f"The {field} of a plan is text of at most {LONGEST_TEXT} characters.")
     if not registry.is_action_class(action_class):
         raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
     return ExecutionPlan(
@@ -127,7 +134,12 @@ def _store_failure(plan: ExecutionPlan, error: Exception) -> None:
     plan.save(force_insert=True, using=ledger_alias())
 
 
-def _same_key(options: TriggerOptions) -> ExecutionPlan | None:
+def _same_key(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan | None:
     if options.idempotency_key is None:
         return None
-    return ExecutionPlan.objects.filter(idempotency_key=options.idempotency_key).first()
+    known = ExecutionPlan.objects.filter(idempotency_key=options.idempotency_key).first()
+    if known is not None and known.action != registry.action_name(action_class):
+        raise PlanningError(
+            f"The idempotency key {options.idempotency_key!r} belongs to plan {known.pk} of {known.action} already."
+        )
+    return known

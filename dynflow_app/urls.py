@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import include, path
 
@@ -15,6 +16,9 @@ except ImportError as error:
     ) from error
 
 from dynflow_app.api import views
+
+if not (apps.is_installed("rest_framework") and apps.is_installed("django_filters")):
+    raise ImproperlyConfigured("dynflow_app.urls needs 'rest_framework' and 'django_filters' in INSTALLED_APPS.")
 
 app_name = "dynflow_app"
 

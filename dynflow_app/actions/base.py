@@ -33,7 +33,7 @@ class BaseAction:
     subscribe_to: ClassVar[type[BaseAction] | None] = None
     """Another class: whenever that is planned, this one is planned beside it, with the same arguments."""
 
-    _context: PlanContext | RunContext
+    _context: PlanContext | RunContext | None = None
     _number: int = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # whatever other bases accept
@@ -80,6 +80,10 @@ class BaseAction:
         """What this action produced so far; must be JSON when the phase ends."""
         return self._running("output").output
 
+    @output.setter
+    def output(self, value: object) -> None:
+        raise PlanningError('The output is filled, not replaced: self.output["key"] = ... or self.output.update(...).')
+
     @property
     def attempt(self) -> int:
         """Number of this attempt of the step, from 1; it grows also when a step was handed back unstarted."""
@@ -112,17 +116,26 @@ class BaseAction:
         return callable(getattr(cls, phase, None))
 
     def _planning(self, verb: str) -> PlanContext:
+        self._require_engine(verb)
         if not hasattr(self._context, "plan_action"):
             raise PlanningError(f"{verb} belongs into plan(), not into run() or finalize().")
         return cast("PlanContext", self._context)
 
+    def _require_engine(self, name: str) -> None:
+        if self._context is None:
+            raise PlanningError(
+                f"{name} needs the engine: actions are not called, but triggered or planned by others. "
+                "Use dynflow_app.triggering.trigger()."
+            )
+
     def _running(self, name: str) -> RunContext:
+        self._require_engine(name)
         if hasattr(self._context, "plan_action"):
             raise PlanningError(
                 f"{name} exists only in run() and finalize(). In plan(), pass values to plan_self() and use the "
                 "output of what plan_action() returns."
             )
-        return self._context
+        return cast("RunContext", self._context)
 
 
 def bind(action_class: type[BaseAction], number: int, context: PlanContext | RunContext) -> BaseAction:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dynflow_app.exceptions import PlanningError
 from dynflow_app.serialization import OutputReference
 
 if TYPE_CHECKING:
     from dynflow_app.actions.base import BaseAction
+
+
+def refuse_unfinished(returned: object, what: str) -> None:
+    """Raise `PlanningError` if calling user code gave a coroutine or generator: its body has not run."""
+    if inspect.iscoroutine(returned) or inspect.isgenerator(returned):
+        returned.close()
+    elif not inspect.isasyncgen(returned):
+        return
+    kind = type(returned).__name__
+    raise PlanningError(f"{what} returned a {kind}, so its body never ran. Only run() may be async; none may yield.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ def describe(error: BaseException) -> dict[str, Any]:
     """Class, message and traceback of `error`, each at most ``ERROR_LIMIT`` characters."""
     try:
         message = str(error)
-    except Exception as secondary:
+    except BaseException as secondary:
         message = f"(its message cannot be shown: {type(secondary).__name__})"
     try:
         backtrace = "".join(traceback.format_exception(error))
-    except Exception:
+    except BaseException:
         backtrace = ""
     return {
         "class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),

@@ -141,7 +141,7 @@ def _write_attempts(outcomes: Sequence[Outcome], worker: str) -> None:
 def write_payloads(outcomes: Sequence[Outcome]) -> None:
     """Store outputs that changed, and inputs whose references were resolved."""
     rows = [
-        (outcome.action_id, _json(outcome.output), _json(outcome.input))
+        (outcome.action_id, outcome.output, outcome.input)
         for outcome in outcomes
         if outcome.output is not None or outcome.input is not None
     ]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.apps import apps
-from django.db import DatabaseError, connections, models, router
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dynflow_app.exceptions import SchemaOutdatedError
@@ -66,6 +66,18 @@ def explained_schema_errors() -> Iterator[None]:
         ):
             raise SchemaOutdatedError from error
         raise
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether `error` says that the database is away, or cannot be written to now, rather than that a statement is
+    wrong: then the same transaction may be tried again later."""
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return True
+    return isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) in _AWAY
+
+
+_AWAY = ("25P03", "25P04", "25006")
+"""Session ended for idling in a transaction or for a transaction's length; server is read-only after a fail-over."""
 
 
 def ledger_connection() -> BaseDatabaseWrapper:

@@ -14,7 +14,10 @@ from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
 from dynflow_app.states import LIVE_PLAN_STATES, PlanResult, PlanState
 
 if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+
     from dynflow_app.models.action import Action
+    from dynflow_app.models.history import HistoryEntry
     from dynflow_app.models.step import Step
 
 
@@ -37,8 +40,9 @@ class ExecutionPlan(models.Model):
     """Everything that follows from one trigger. Its result is derived from the states of its steps."""
 
     if TYPE_CHECKING:
-        actions: models.Manager[Action]
-        steps: models.Manager[Step]
+        actions: RelatedManager[Action]
+        steps: RelatedManager[Step]
+        history: RelatedManager[HistoryEntry]
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     label = models.CharField(_("label"), max_length=255, blank=True)

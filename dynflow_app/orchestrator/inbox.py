@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from dynflow_app import probes, transport
 from dynflow_app.engine.director import Verdict
@@ -12,7 +12,7 @@ from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.orchestrator import advance
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
 from dynflow_app.states import PlanState
@@ -31,9 +31,9 @@ def run_once(term: Term) -> int:
             if not envelopes:
                 return 0
             advanced = _act(envelopes)
-    except (LostLeadershipError, OperationalError, InterfaceError):
-        raise
-    except Exception:  # one of the plans is poison: find it, keep the others going
+    except Exception as error:  # one of the plans is poison: find it, keep the others going
+        if isinstance(error, LostLeadershipError) or is_outage(error):
+            raise
         return _act_singly(term)
     _committed(advanced)
     return len(envelopes)
@@ -56,9 +56,9 @@ def _act_singly(term: Term) -> int:
             with transaction.atomic(using=ledger_alias()):
                 term.check()
                 advanced = _act([envelope])
-        except (LostLeadershipError, OperationalError, InterfaceError):
-            raise
         except Exception as error:
+            if isinstance(error, LostLeadershipError) or is_outage(error):
+                raise
             _set_aside(term, envelope, error)
         else:
             _committed(advanced)

@@ -31,7 +31,11 @@ class Leader:
         if not self._lease.acquire():
             return False
         probes.reached(probes.Probe.LEASE_TAKEN)
-        self.term = Leadership.objects.take()
+        try:
+            self.term = Leadership.objects.take()
+        except BaseException:
+            self._lease.release()  # somebody who reaches the database may want it
+            raise
         self._renewed_at = asked_at
         self._announce(True, "took the lease")
         return True

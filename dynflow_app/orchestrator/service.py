@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from dynflow_app import clock, transport
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.models import Term
+from dynflow_app.models.base import is_outage
 from dynflow_app.orchestrator import inbox, recovery, sweep
 from dynflow_app.orchestrator.leading import Leader
 from dynflow_app.processes.registration import guard_sessions
@@ -63,7 +64,9 @@ class Orchestrator:
                     self._leader.step_down("the ledger has a newer epoch")
                 except TransportError as error:
                     backoff.wait("Redis", error, self._stop)
-                except (OperationalError, InterfaceError) as error:
+                except (DatabaseError, InterfaceError) as error:
+                    if not is_outage(error):
+                        raise
                     self._database_away(error, backoff)
         finally:
             self._leader.step_down("stopped")

@@ -81,7 +81,8 @@ class Daemon:
                 backoff.wait("Redis", error, self.stop)
             except DynflowError as error:
                 backoff.wait("the right moment to start", error, self.stop)
-        backoff.reset()
+        if self._world is not None:
+            backoff.reset()
 
     def _leave(self) -> None:
         try:

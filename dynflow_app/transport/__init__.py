@@ -32,10 +32,10 @@ def reset() -> None:
 
 
 def known_queues() -> frozenset[str] | None:
-    """Queue names that exist; None if any name will do (in one process)."""
+    """Queues that steps may be in; None if any name will do (in one process)."""
     if settings.in_process:
         return None
-    return frozenset(getattr(django_settings, "RQ_QUEUES", {}))
+    return frozenset(getattr(django_settings, "RQ_QUEUES", {})) - {settings.ORCHESTRATOR_QUEUE}
 
 
 def _on_setting_changed(*, setting: str, **_: object) -> None:

@@ -14,6 +14,8 @@ from functools import cached_property
 from typing import Any
 
 import redis
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django_rq import get_queue
 from django_rq.connection_utils import get_redis_connection
 from redis.backoff import NoBackoff
@@ -46,7 +48,7 @@ class RqTransport:
         """Push onto the orchestrator's bell."""
         try:
             pipe = self._client.pipeline(transaction=False)
-            self._push(pipe, self._bell(settings.ORCHESTRATOR_QUEUE), 1)
+            self._push(pipe, self._orchestrators_bell, 1)
             pipe.execute()
         except redis.RedisError as error:
             _unheard(error)
@@ -73,7 +75,7 @@ class RqTransport:
 
     def wait_orchestrator(self, timeout: float) -> bool:
         """Wait on the orchestrator's bell."""
-        return self._wait([self._bell(settings.ORCHESTRATOR_QUEUE)], timeout)
+        return self._wait([self._orchestrators_bell], timeout)
 
     def wait_queues(self, queues: Sequence[str], timeout: float) -> bool:
         """Wait on the bells of `queues`. While Redis is away, answers yes now and then: look into the ledger."""
@@ -115,9 +117,13 @@ class RqTransport:
 
     @cached_property
     def _client(self) -> redis.Redis:
-        from django_rq.settings import QUEUES  # read when first used: settings may be overridden in tests
-
-        client: redis.Redis = get_redis_connection(QUEUES[settings.ORCHESTRATOR_QUEUE])
+        name = settings.ORCHESTRATOR_QUEUE
+        try:
+            client: redis.Redis = get_redis_connection(django_settings.RQ_QUEUES[name])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ImproperlyConfigured(
+                f"RQ_QUEUES[{name!r}] must say where Redis is, such as {{'URL': 'redis://localhost:6379/0'}}: {error!r}"
+            ) from error
         # The defaults of redis-py retry silently for a minute; the callers here know better what to do meanwhile.
         client.connection_pool.connection_kwargs.update(
             socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT, retry=Retry(NoBackoff(), 1)
@@ -127,6 +133,10 @@ class RqTransport:
     @cached_property
     def _prefix(self) -> str:
         return f"dynflow:{Leadership.objects.installation().hex[:12]}"
+
+    @property
+    def _orchestrators_bell(self) -> str:
+        return f"{self._prefix}:orchestrator"  # no queue's: a worker of that name must not take its rings
 
     def _bell(self, queue: str) -> str:
         return f"{self._prefix}:bell:{queue}"
@@ -139,7 +149,9 @@ class RqTransport:
         pipe.ltrim(bell, 0, MOST_RINGS - 1)
 
     def _enqueue_drain(self, queue: str) -> None:
-        if self._client.set(f"{self._prefix}:draining:{queue}", b"", nx=True, ex=DRAIN_AGAIN_AFTER):
+        if queue not in django_settings.RQ_QUEUES:  # renamed or removed since the step was planned
+            _log.warning("no queue %r in RQ_QUEUES, where steps are ready", queue, extra={"action": "queue_missing"})
+        elif self._client.set(f"{self._prefix}:draining:{queue}", b"", nx=True, ex=DRAIN_AGAIN_AFTER):
             get_queue(queue, commit_mode="auto").enqueue(
                 DRAIN,
                 queue,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from dynflow_app.actions.context import ActionRecord
+from dynflow_app.ledger.errors import bounded
 from dynflow_app.messages import Claimed
 from dynflow_app.models import Action
 
@@ -13,13 +15,14 @@ from dynflow_app.models import Action
 class StepContext:
     """Implements `RunContext` for one attempt of one step."""
 
-    __slots__ = ("_log", "_step", "attempt", "input", "output")
+    __slots__ = ("_log", "_step", "attempt", "input", "output", "resolved_input")
 
     def __init__(self, step: Claimed, resolved: dict[str, Any], log: Callable[[Claimed, str], None]) -> None:
         self._step = step
         self._log = log
         self.attempt = step.attempt
         self.input = resolved
+        self.resolved_input = json.dumps(resolved) if step.consumes else None  # before user code can change it
         self.output: dict[str, Any] = {}
 
     @property
@@ -33,8 +36,10 @@ class StepContext:
         return f"{self._step.plan_id}-{self._step.number}"
 
     def log(self, text: str) -> None:
-        """Append an output chunk; written to the ledger within moments."""
-        self._log(self._step, text)
+        """Append an output chunk; written to the ledger within moments. Raises TypeError for anything but text."""
+        if not isinstance(text, str):  # here it fails this step; at the ledger it would fail all steps around it
+            raise TypeError(f"log() takes text, not {type(text).__name__}: write self.log(str(value)).")
+        self._log(self._step, bounded(text))
 
     def planned_actions(self, number: int, name: str | None) -> Iterator[ActionRecord]:
         """What the ledger has of the actions that action `number` planned."""

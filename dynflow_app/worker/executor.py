@@ -7,15 +7,17 @@ outcome. Only the finalize phase shares a transaction with the ledger, so that i
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from dynflow_app import clock, probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
+from dynflow_app.actions.context import refuse_unfinished
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.claiming import outputs_for
@@ -24,7 +26,7 @@ from dynflow_app.ledger.finalizing import load_phase, record_failed_phase, recor
 from dynflow_app.ledger.recording import Recorded
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.world import World
 from dynflow_app.serialization import check_json, resolve
 from dynflow_app.states import Phase, StepState
@@ -48,7 +50,7 @@ def is_async(step: Claimed) -> bool:
     return (
         action_class is not None
         and step.phase == Phase.RUN
-        and inspect.iscoroutinefunction(_method(action_class, step))
+        and inspect.iscoroutinefunction(getattr(action_class, "run", None))
     )
 
 
@@ -58,9 +60,7 @@ def execute(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> Outcome:
     try:
         context, action = _prepare(step, outputs, log)
         returned = _method(type(action), step)(action)
-        if inspect.iscoroutine(returned):
-            returned.close()
-            raise TypeError(f"{step.phase} of {step.action_name} returned a coroutine; only run() may be async.")
+        refuse_unfinished(returned, f"{step.phase}() of {step.action_name}")
         return _succeeded(step, context, started)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of user code must not end the worker
         return failure(step, error, started)
@@ -81,11 +81,12 @@ def execute_finalize(first: Claimed, world: World, log: Log) -> FinalizeEnded:
     """Run the finalize phase that `first` was claimed for and record it, in one transaction."""
     try:
         return FinalizeEnded(first, [], _finalize(first, world, log))
-    except (OperationalError, InterfaceError):  # the database went away, and with it all that the phase did
-        return FinalizeEnded(first, [handed_back(first)], Recorded())
     except WrongStateError:  # somebody took the phase from us; its fate is in other hands
         return FinalizeEnded(first, [], Recorded())
-    except Exception as error:  # such as a constraint that is checked at the commit
+    except Exception as error:
+        if is_outage(error):  # with the database went all that the phase did
+            return FinalizeEnded(first, [handed_back(first)], Recorded())
+        # such as a constraint that is checked at the commit
         return FinalizeEnded(first, [failure(first, error, clock.monotonic())], Recorded())
 
 
@@ -142,9 +143,9 @@ def _succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
     check_json(context.output, f"{step.action_name.rpartition('.')[2]}.output", settings.PAYLOAD_LIMIT)
     outcome = _outcome(step, StepState.SUCCESS, EndedAs.SUCCEEDED)
     outcome.ended, outcome.seconds = ended, ended - started
-    # A run starts with an empty output, so an empty one is no news; finalize may have emptied it.
-    outcome.output = context.output if context.output or step.phase == Phase.FINALIZE else None
-    outcome.input = context.input if step.consumes else None
+    if context.output or step.phase == Phase.FINALIZE:  # which may have emptied what run() left
+        outcome.output = json.dumps(context.output)
+    outcome.input = context.resolved_input
     return outcome
 
 

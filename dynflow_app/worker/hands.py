@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 
+from dynflow_app import clock
 from dynflow_app.messages import Claimed
-from dynflow_app.worker.executor import Log, execute, execute_async
+from dynflow_app.worker.executor import Log, execute, execute_async, failure
 from dynflow_app.worker.started import StartedSteps
+
+_log = logging.getLogger("dynflow_app.worker")
+
+STOP_TIMEOUT = 1.0
+"""Seconds that a loop may take to stop; a coroutine that blocks it is left behind."""
 
 Deliver = Callable[[Any], None]
 """Takes what a step produced: an outcome, or the end of a finalize phase."""
@@ -67,11 +75,20 @@ class Threads:
             while (task := self._tasks.get()) is not None:
                 step, work = task
                 self._started.start(step.step_id)
-                produced = work()
-                _clean_up_connections()
-                self._deliver(produced)
+                self._deliver(_produce(step, work))
         finally:
             connections.close_all()
+
+
+def _produce(step: Claimed, work: Callable[[], Any]) -> Any:
+    """What `work` returns, whatever happens: a thread that died would take its step's outcome with it."""
+    began = clock.monotonic()
+    try:
+        produced = work()
+        _clean_up_connections()
+    except BaseException as error:
+        return failure(step, error, began)
+    return produced
 
 
 def _clean_up_connections() -> None:
@@ -87,6 +104,7 @@ class EventLoop:
     """An event loop in a thread of its own, started with the first coroutine."""
 
     def __init__(self, started: StartedSteps, deliver: Deliver, log: Log) -> None:
+        self._is_stopping = False
         self._begun = 0  # written by the pump's thread only
         self._ended = 0  # written by the loop's thread only
         self.is_preferred = False
@@ -107,7 +125,7 @@ class EventLoop:
         """Begin these steps now."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="dynflow-loop", daemon=True)
+            self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="dynflow-loop", daemon=True)
             self._thread.start()
         self._begun += len(steps)
         self._loop.call_soon_threadsafe(self._begin, steps)
@@ -115,10 +133,21 @@ class EventLoop:
     def stop(self) -> None:
         """End the loop. Its steps have ended, or their process is about to and nobody waits for them."""
         if self._loop is not None and self._thread is not None:
+            self._is_stopping = True
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            if not self.running:
+            self._thread.join(timeout=STOP_TIMEOUT)
+            if not self._thread.is_alive() and not self.running:
                 self._loop.close()
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task of user code that exits, or that stops the loop, must not take the other coroutines with it."""
+        while not self._is_stopping:
+            try:
+                loop.run_forever()
+            except BaseException as error:
+                _log.error(
+                    "a task of user code raised in the event loop", exc_info=error, extra={"action": "loop_raised"}
+                )
 
     def _begin(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
         for step, outputs in steps:
@@ -129,5 +158,7 @@ class EventLoop:
 
     async def _run(self, step: Claimed, outputs: dict[int, Any] | None) -> None:
         outcome = await execute_async(step, outputs, self._log)
+        if outcome.error is not None:  # its connection may be the reason, and the next one must not inherit it
+            await sync_to_async(_clean_up_connections)()
         self._ended += 1
         self._deliver(outcome)

@@ -17,16 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from django.db import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    close_old_connections,
-    connections,
-    transaction,
-)
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
@@ -35,7 +26,7 @@ from dynflow_app.ledger.recording import Recorded
 from dynflow_app.ledger.recovery import reclaim
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import World
-from dynflow_app.models.base import ledger_alias, ledger_connection
+from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.states import Phase
 from dynflow_app.worker.executor import FinalizeEnded, execute_finalize, handed_back, is_async
@@ -83,6 +74,7 @@ class Pump:
         self._more = True
         self._uncertain = False
         self._is_one_unstorable = False
+        self._is_passing_on = False
         self._seconds = PROMPT
         self._claimed_at = 0.0
         self.recorded = 0
@@ -114,9 +106,10 @@ class Pump:
                 try:
                     self._turn()
                     backoff.reset()
-                except (OperationalError, InterfaceError) as error:
+                except (DatabaseError, InterfaceError) as error:
+                    if not is_outage(error):
+                        raise
                     self._uncertain = True
-                    close_old_connections()
                     ledger_connection().close()
                     backoff.wait("the database", error, self._stopping if not self._in_flight else None)
         finally:
@@ -144,7 +137,8 @@ class Pump:
         self._gather()
         if self._uncertain:
             self._settle_doubts()
-        limit = self._appetite()
+        limit = 0 if self._is_passing_on else self._appetite()
+        self._is_passing_on = False
         if not (self._outcomes or self._pieces or (limit and self._more)):
             return
         write = record_singly if self._is_one_unstorable else record_together
@@ -178,7 +172,7 @@ class Pump:
                 self._accept(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
             except queue.Empty:
                 if deadline is None and idle and self._is_stale():
-                    self._hand_back_unstarted()
+                    self._pass_on()
                 return
             if deadline is None:
                 deadline = clock.monotonic() + GATHER
@@ -208,8 +202,10 @@ class Pump:
             return 0
         batch: int = settings.BATCH
         ahead = max(self._threads.count, min(batch, int(PROMPT / max(self._seconds, 1e-6))))
-        waiting = len(self._in_flight) - len(self._outcomes)
-        room: int = settings.WORKER_COROUTINES - self._loop.running if self._loop.is_preferred else ahead - waiting
+        blocking = len(self._in_flight) - len(self._outcomes) - self._loop.running
+        room = ahead - blocking
+        if self._loop.is_preferred or room > settings.WORKER_COROUTINES - self._loop.running:
+            room = settings.WORKER_COROUTINES - self._loop.running
         return max(0, min(batch, room, self.started.room))
 
     # --- steps in hand ---------------------------------------------------------------------------------------
@@ -250,6 +246,12 @@ class Pump:
 
     def _hand_back_unstarted(self) -> None:
         self._outcomes += [handed_back(step) for step in self._threads.withdraw()]
+
+    def _pass_on(self) -> None:
+        """Give back what was claimed ahead of steps that turned out to be long, and claim nothing in the same turn."""
+        self._hand_back_unstarted()
+        self._is_passing_on = True
+        self._seconds = max(self._seconds, clock.monotonic() - self._claimed_at)
 
     def _is_stale(self) -> bool:
         return self._threads.waiting > 0 and clock.monotonic() - self._claimed_at > STALE

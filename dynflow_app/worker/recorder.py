@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, transaction
 
 from dynflow_app.ledger.errors import bounded, describe
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action, OutputChunk, Step
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.signals import announce, outcome_refused, step_failed
 from dynflow_app.states import StepState
 
@@ -47,7 +47,7 @@ def record_together(outcomes: Sequence[Outcome], worker: str) -> Recorded:
 def record_singly(outcomes: Sequence[Outcome], worker: str) -> Recorded:
     """Record `outcomes`, each behind a savepoint; one that the database refuses to store becomes an error.
 
-    Raises OperationalError or InterfaceError if the database does not answer.
+    Raises DatabaseError if the database is away.
     """
     total = Recorded()
     for outcome in outcomes:
@@ -75,9 +75,9 @@ def _record_alone(outcome: Outcome, worker: str) -> Recorded:
     try:
         with transaction.atomic(using=ledger_alias()):
             return record([outcome], worker=worker)
-    except (OperationalError, InterfaceError):
-        raise
     except DatabaseError as error:
+        if is_outage(error):
+            raise
         outcome.state, outcome.ended_as = StepState.ERROR, EndedAs.FAILED
         outcome.output, outcome.input, outcome.error = None, None, describe(error)
         return record([outcome], worker=worker)

@@ -24,6 +24,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
+from dynflow_app.exceptions import DynflowError
 from dynflow_app.ledger.recovery import BATCH, reclaim
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_alias
@@ -38,6 +39,7 @@ from dynflow_app.processes.registration import (
 )
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.signals import announce, world_invalidated
+from dynflow_app.transport.base import TransportError
 from dynflow_app.worker.pump import Pump
 from dynflow_app.worker.started import StartedSteps
 
@@ -103,7 +105,8 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the select
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the parent decides
+        # A terminal sends SIGINT to the whole group, but the parent decides. SIG_IGN would pass to users' programs.
+        signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGTERM, self._begin_to_stop)
 
     def _begin_to_stop(self, signum: int, frame: FrameType | None) -> None:
@@ -119,10 +122,16 @@ class Supervisor:
                 require_no_other_way([WorldKind.EXECUTOR])
                 transport.get().check()
                 transport.get().listens(self._name, self._queues)
-                return
-            except Exception as error:
+            except TransportError as error:
+                backoff.wait("Redis", error)
+            except (DatabaseError, InterfaceError) as error:
                 connections.close_all()
-                backoff.wait("the database and Redis", error)
+                backoff.wait("the database", error)
+            except DynflowError as error:
+                backoff.wait("the right moment to start", error)
+            else:
+                backoff.reset()
+                return
 
     # --- children --------------------------------------------------------------------------------------------
 
@@ -142,9 +151,12 @@ class Supervisor:
         self._next_birth = self._next_birth or 1e-9
 
     def _has_had_its_day(self, child: Child) -> bool:
-        limit, most = settings.WORKER_MEMORY_LIMIT, settings.WORKER_MAX_STEPS
-        size = resident_bytes(child.pid) if limit else None
-        return bool((size is not None and limit and size > limit) or (most and child.started.finished() >= most))
+        if any(other.is_leaving for other in self._children.values()):
+            return False  # one at a time: long steps keep those that leave
+        limit, most, done = settings.WORKER_MEMORY_LIMIT, settings.WORKER_MAX_STEPS, child.started.finished()
+        # One that has done nothing yet is as large as its successor would be.
+        size = resident_bytes(child.pid) if limit and done else None
+        return bool((size is not None and limit and size > limit) or (most and done >= most))
 
     def _fork(self) -> None:
         started = StartedSteps()
@@ -253,6 +265,7 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
         if is_first:  # a test breaks one child; its successors are sound
             probes.install_from_environment()
         pump = Pump(world, queues, started=started)
+        os.register_at_fork(after_in_child=_restore_signals)
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         pump.run(burst=burst)
@@ -264,6 +277,12 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)  # not sys.exit: the stack above belongs to the supervisor
+
+
+def _restore_signals() -> None:
+    """Processes that user code forks are to react to signals as usual."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from dynflow_app import probes
+from dynflow_app.checks import require_configuration
 from dynflow_app.conf import settings
 from dynflow_app.inprocess.service import InProcessExecutor
 from dynflow_app.models import WorldKind
@@ -24,6 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("queues", nargs="*", help="Queues to serve; all if none is named.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_configuration()
         if not settings.in_process:
             raise CommandError(
                 "DYNFLOW['EXECUTOR'] is not 'in-process': start manage.py dynflow_orchestrator and "

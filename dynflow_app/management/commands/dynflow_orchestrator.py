@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from dynflow_app import probes
+from dynflow_app.checks import require_configuration
 from dynflow_app.conf import settings
 from dynflow_app.models import WorldKind
 from dynflow_app.orchestrator.service import Orchestrator
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_configuration()
         if settings.in_process:
             raise CommandError(
                 "DYNFLOW['EXECUTOR'] is 'in-process': start manage.py dynflow_executor instead, or set it to 'rq'."

@@ -96,10 +96,11 @@ class Command(BaseCommand):
             Follower(plan, display, timeout).follow()
         except FollowTimeoutError as error:
             reason = f"Plan {plan.pk} has not ended within {timeout:g} s"
-            raise CommandError(f"{reason}. {_where(plan)}", returncode=EXIT_TIMEOUT) from error
+            hint = "Check that manage.py dynflow_orchestrator and manage.py rqworker rex are running."
+            raise CommandError(f"{reason}. {_where(plan)} {hint}", returncode=EXIT_TIMEOUT) from error
         except PlanStuckError as error:
             reason = f"Plan {plan.pk} is paused: {error}"
-            hint = "Look at it in the admin, and resume or cancel it there."
+            hint = "Look at it in the admin; dynflow_app.control.resume(plan) lets it go on once the cause is gone."
             raise CommandError(f"{reason}. {hint}", returncode=EXIT_FAILED) from error
         except KeyboardInterrupt as error:
             raise CommandError(f"Not followed any more. {_where(plan)}", returncode=EXIT_INTERRUPTED) from error

@@ -1,0 +1,111 @@
+"""User code that misbehaves harms its own step, and no other: not its neighbours, not its worker."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connection
+
+from dynflow_app import triggering
+from dynflow_app.exceptions import PlanningError
+from dynflow_app.models import Step
+from dynflow_app.states import StepState
+from dynflow_app.worker.pump import Pump
+from tests.engine import Engine
+from tests.support import wait_until
+from tests.testapp import misbehaving
+from tests.testapp.journal import Journal
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (misbehaving.LogsANumber, "log() takes text"),
+        (misbehaving.Yields, "its body never ran"),
+        (misbehaving.YieldsAsync, "its body never ran"),
+        (misbehaving.Exits, "SystemExit"),
+        (misbehaving.RaisesTheUnspeakable, "cannot be shown"),
+        (misbehaving.ReplacesOutput, "filled, not replaced"),
+        (misbehaving.LosesRun, "run"),
+    ],
+)
+def test_a_bad_step_ends_in_error_and_its_neighbours_do_not_notice(
+    engine: Engine, journal: Journal, action: type, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a bad step between two good ones
+    plan = triggering.trigger(misbehaving.Neighbours, action)
+    if action is misbehaving.LosesRun:  # a deploy took its run away while the step waited
+        monkeypatch.delattr(misbehaving.LosesRun, "run")
+
+    # when they run
+    engine.run(plan)
+
+    # then only the bad one failed, and says why
+    assert sorted(journal.lines) == ["run after", "run before"]
+    (failed,) = plan.steps.filter(state=StepState.ERROR)
+    assert says in failed.error["message"] + failed.error["class"]
+
+
+def test_input_that_user_code_changes_is_stored_as_it_was_given(engine: Engine, journal: Journal) -> None:
+    plan = triggering.trigger(misbehaving.ChangesItsInput)
+    engine.run(plan)
+    assert plan.result == "success"
+    changed = plan.actions.get(name__endswith="SpoilsInput")
+    assert changed.input == {"of": "first"}
+
+
+def test_a_task_that_exits_does_not_take_other_coroutines_with_it(engine: Engine, journal: Journal) -> None:
+    plan = triggering.trigger(misbehaving.Neighbours, misbehaving.ExitsInATask)
+    engine.run(plan)
+    assert sorted(journal.lines) == ["run after", "run before"]
+
+
+@pytest.mark.parametrize("action", [misbehaving.AsyncPlan, misbehaving.GeneratorPlan, misbehaving.TestsAReference])
+def test_a_plan_that_would_silently_be_empty_or_wrong_is_refused(engine: Engine, action: type) -> None:
+    with pytest.raises(PlanningError):
+        triggering.trigger(action)
+
+
+def test_an_action_called_by_hand_says_how_to_use_it() -> None:
+    with pytest.raises(PlanningError, match="trigger"):
+        misbehaving.LogsANumber().run()
+
+
+def test_one_key_for_two_actions_is_refused(engine: Engine) -> None:
+    options = triggering.TriggerOptions(idempotency_key="once")
+    triggering.trigger(misbehaving.LogsANumber, options=options)
+    with pytest.raises(PlanningError, match="belongs to plan"):
+        triggering.trigger(misbehaving.Yields, options=options)
+
+
+@pytest.mark.servers
+def test_long_coroutines_do_not_keep_blocking_steps_from_threads(engine: Engine, journal: Journal) -> None:
+    # given a pump in which coroutines wait for something that takes long
+    plan = triggering.trigger(misbehaving.WaitersAndWorkers, waiters=12, workers=1)
+    engine.decide()
+    pump = Pump(engine.world, None, threads=4)
+    runner = threading.Thread(target=_run, args=(pump,))
+    runner.start()
+    wait_until(lambda: plan.steps.filter(state="running").count() == 12, describe="the coroutines wait")
+
+    # when blocking steps become ready
+    more = triggering.trigger(misbehaving.WaitersAndWorkers, waiters=0, workers=5)
+    engine.decide()
+
+    # then they run beside the coroutines
+    wait_until(lambda: more.steps.filter(state="success").count() == 5, describe="the blocking steps ran")
+    assert Step.objects.filter(plan=plan, state="running").count() == 12
+    journal.write("go")
+    pump.stop()
+    runner.join(timeout=20)
+    engine.run(plan)
+
+
+def _run(pump: Pump) -> None:
+    try:
+        pump.run()
+    finally:
+        connection.close()
