@@ -1,0 +1,130 @@
+"""What every transport promises, and what only Redis can break."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+
+from dynflow_app.transport.base import Transport, TransportError
+from dynflow_app.transport.inline import InlineTransport
+from dynflow_app.transport.rq import MOST_RINGS, RqTransport
+from project.servers import EmbeddedServers
+
+SOON = 0.05
+"""Seconds after which a wait that nobody ends gives up."""
+LONG = 10.0
+
+
+@pytest.fixture
+def redis_bells(transactional_db: None) -> Iterator[tuple[RqTransport, RqTransport]]:
+    """Two processes' ends of the same Redis."""
+    bells = RqTransport(), RqTransport()
+    yield bells
+    for one in bells:
+        one._client.close()
+
+
+@pytest.fixture(params=["inline", pytest.param("rq", marks=pytest.mark.servers)])
+def bell(request: pytest.FixtureRequest) -> Transport:
+    """A transport of each kind."""
+    if request.param == "inline":
+        return InlineTransport()
+    bells: tuple[RqTransport, RqTransport] = request.getfixturevalue("redis_bells")
+    return bells[0]
+
+
+def test_a_ring_is_heard_once(bell: Transport) -> None:
+    bell.ring_orchestrator()
+    bell.ring_queues({"default": 1})
+
+    assert bell.wait_orchestrator(LONG)
+    assert bell.wait_queues(["default"], LONG)
+    assert not bell.wait_orchestrator(SOON)
+    assert not bell.wait_queues(["default"], SOON)
+
+
+def test_nothing_ready_rings_nothing(bell: Transport) -> None:
+    bell.ring_queues({"default": 0})
+
+    assert not bell.wait_queues(["default"], SOON)
+
+
+def test_who_waits_is_woken(bell: Transport) -> None:
+    heard: list[bool] = []
+
+    def wait() -> None:
+        heard.append(bell.wait_queues(["rex", "default"], LONG))
+        connections.close_all()
+
+    bell.ring_orchestrator()  # whoever asks first looks up the installation's name
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+
+    bell.ring_queues({"default": 1})
+    waiting.join(LONG)
+
+    assert heard == [True]
+
+
+def test_a_lease_may_be_renewed_and_taken_again_after_release(bell: Transport) -> None:
+    lease = bell.lease(LONG)
+
+    assert lease.acquire()
+    assert lease.renew()
+    lease.release()
+    assert bell.lease(LONG).acquire()
+
+
+@pytest.mark.servers
+class TestRedis:
+    """Redis may be emptied, may be away, and may know less than the ledger."""
+
+    def test_one_lease_is_held_by_one_only_and_lost_when_redis_is_emptied(
+        self, redis_bells: tuple[RqTransport, RqTransport]
+    ) -> None:
+        bell, other = redis_bells
+        lease = bell.lease(LONG)
+        assert lease.acquire()
+        assert not other.lease(LONG).acquire()
+
+        bell._client.flushall()
+
+        assert not lease.renew()
+        assert other.lease(LONG).acquire()
+
+    def test_rings_nobody_hears_do_not_pile_up(self, redis_bells: tuple[RqTransport, RqTransport]) -> None:
+        bell = redis_bells[0]
+        for _ in range(20):
+            bell.ring_queues({"default": 1000})
+
+        heard = 0
+        while bell.wait_queues(["default"], SOON):
+            heard += 1
+        assert heard == MOST_RINGS
+
+    def test_a_queue_that_is_gone_is_only_logged(
+        self, redis_bells: tuple[RqTransport, RqTransport], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            redis_bells[0].ring_queues({"gone": 3})
+
+        assert "no queue 'gone' in RQ_QUEUES" in caplog.text
+
+    def test_while_redis_is_away_rings_are_silent_and_waits_let_look(
+        self, redis_bells: tuple[RqTransport, RqTransport], servers: EmbeddedServers
+    ) -> None:
+        bell = redis_bells[0]
+        bell.ring_orchestrator()
+        servers.stop_valkey()
+
+        bell.ring_orchestrator()
+        bell.ring_queues({"default": 1})
+        assert bell.wait_queues(["default"], SOON)
+        with pytest.raises(TransportError):
+            bell.check()
+        with pytest.raises(TransportError):
+            bell.lease(LONG).acquire()
