@@ -108,6 +108,24 @@ def test_a_child_that_has_grown_too_old_is_replaced_and_nothing_is_lost(processe
     assert Attempt.objects.filter(step__plan=plan).count() == 180
 
 
+def test_a_limit_below_the_size_of_a_newborn_breeds_no_processes(processes: Processes, journal: Journal) -> None:
+    # given a memory limit that every child exceeds as soon as it has done something
+    processes.manage("dynflow_orchestrator")
+    worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS='{"WORKER_MEMORY_LIMIT": 20000000}')
+
+    # when steps run that keep the children which are to leave
+    plan = trigger(SlowRows, rows=2, width=40, seconds=0.4)
+    most = 0
+    while plan.state != PlanState.STOPPED:
+        most = max(most, len(psutil.Process(worker.pid).children(recursive=True)))
+        plan.refresh_from_db()
+
+    # then there never were more than the supervisor, a child, one that leaves, and a work horse
+    assert most <= 4
+    assert plan.result == PlanResult.SUCCESS
+    assert set(Counter(journal.lines).values()) == {1}
+
+
 def child_of(worker: int) -> int:
     """The process that runs the steps of an rqworker: the grandchild that the ledger knows."""
     below = {process.pid for process in psutil.Process(worker).children(recursive=True)}

@@ -9,7 +9,8 @@ from django.db import connection
 
 from dynflow_app import triggering
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.models import Step
+from dynflow_app.models import Step, WorldKind
+from dynflow_app.processes.registration import register
 from dynflow_app.states import StepState
 from dynflow_app.worker.pump import Pump
 from tests.engine import Engine
@@ -101,6 +102,33 @@ def test_long_coroutines_do_not_keep_blocking_steps_from_threads(engine: Engine,
     journal.write("go")
     pump.stop()
     runner.join(timeout=20)
+    engine.run(plan)
+
+
+@pytest.mark.servers
+def test_what_was_claimed_ahead_of_long_steps_goes_to_an_idle_worker(engine: Engine, journal: Journal) -> None:
+    # given a worker that has learnt that steps are short, and then claims two long ones and many behind them
+    busy = Pump(engine.world, None, threads=2)
+    engine.run(triggering.trigger(misbehaving.WaitersAndWorkers, waiters=0, workers=1))
+    busy._seconds = 0.0001
+    plan = triggering.trigger(misbehaving.BlockersFirst, blockers=2, workers=20)
+    engine.decide()
+    runner = threading.Thread(target=_run, args=(busy,))
+    runner.start()
+    wait_until(lambda: plan.steps.filter(state="running").count() == 22, describe="all are claimed")
+
+    # when another worker is idle
+    other = Pump(register(WorldKind.EXECUTOR), None, threads=2)
+    helper = threading.Thread(target=_run, args=(other,))
+    helper.start()
+
+    # then it gets what the first could not start
+    wait_until(lambda: plan.steps.filter(state="success").count() == 20, describe="the other worker helped")
+    assert other.recorded >= 20
+    journal.write("go")
+    for pump, thread in ((busy, runner), (other, helper)):
+        pump.stop()
+        thread.join(timeout=20)
     engine.run(plan)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 from dynflow_app import BaseAction
+from tests.support import wait_until
 from tests.testapp.actions import Record
 from tests.testapp.journal import Journal
 
@@ -143,3 +144,20 @@ class WaitersAndWorkers(BaseAction):
             self.plan_action(Record, name=str(number))
         for _ in range(waiters):
             self.plan_action(WaitsForGo)
+
+
+class BlocksUntilGo(BaseAction):
+    """Keeps its thread until the journal says go."""
+
+    def run(self) -> None:
+        wait_until(lambda: "go" in Journal().lines, describe="go")
+
+
+class BlockersFirst(BaseAction):
+    """Steps that block, and behind them steps that do not."""
+
+    def plan(self, blockers: int, workers: int) -> None:
+        for _ in range(blockers):
+            self.plan_action(BlocksUntilGo)
+        for number in range(workers):
+            self.plan_action(Record, name=str(number))
