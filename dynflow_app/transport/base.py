@@ -38,6 +38,9 @@ class Transport(Protocol):
     def wait_queues(self, queues: Sequence[str], timeout: float) -> bool:
         """Wait for a ring for any of `queues`; whether there was one."""
 
+    def pass_on(self, queues: Sequence[str]) -> None:
+        """Give a ring that was heard back, for whoever else waits for one of `queues`."""
+
     def listens(self, name: str, queues: Sequence[str]) -> None:
         """The worker `name` waits for rings of `queues`. Said again and again; never raises."""
 

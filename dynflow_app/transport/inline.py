@@ -48,6 +48,10 @@ class InlineTransport:
         """Wait for `ring_queues`; one executor serves all queues."""
         return _wait(self._queues, timeout)
 
+    def pass_on(self, queues: Sequence[str]) -> None:
+        """Ring again, for the next wait."""
+        self._queues.set()
+
     def listens(self, name: str, queues: Sequence[str]) -> None:
         """Who listens in one process is known."""
 

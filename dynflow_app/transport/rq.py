@@ -98,6 +98,16 @@ class RqTransport:
         given = self._client.connection_pool.connection_kwargs
         return str(given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}")
 
+    def pass_on(self, queues: Sequence[str]) -> None:
+        """Push onto the bells again, without a job: a stock worker that took it would do the same, round and round."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            for name in queues:
+                self._push(pipe, self._bell(name), 1)
+            pipe.execute()
+        except redis.RedisError as error:
+            _unheard(error)
+
     def listens(self, name: str, queues: Sequence[str]) -> None:
         """Note that the RQ worker `name` hears the bells of `queues`, so it needs no drain jobs."""
         try:

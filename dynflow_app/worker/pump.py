@@ -98,8 +98,8 @@ class Pump:
         Returns how many steps were recorded. Outcomes of running steps are awaited, for ``grace`` seconds if that is
         given; those that take longer are left to recovery.
         """
-        bell = threading.Thread(target=self._listen, name="dynflow-bell", daemon=True)
-        bell.start()
+        if not burst:  # a burst ends when nothing is ready, so it has no use for a bell
+            threading.Thread(target=self._listen, name="dynflow-bell", daemon=True).start()
         backoff = Backoff()
         try:
             while not self._is_over(burst, until):
@@ -275,7 +275,7 @@ class Pump:
                 self._hungry.clear()
                 self._inbox.put(_Ring)
             elif rung:  # sated meanwhile, or about to end: pass it on
-                bell.ring_queues(dict.fromkeys(self.queues or [""], 1))
+                bell.pass_on(self.queues or [])
 
     def _set_hunger(self) -> None:
         if self._appetite() and not self._more:

@@ -47,6 +47,16 @@ def test_a_ring_is_heard_once(bell: Transport) -> None:
     assert not bell.wait_queues(["default"], SOON)
 
 
+def test_a_ring_that_is_passed_on_is_heard_by_the_next(bell: Transport) -> None:
+    bell.ring_queues({"default": 1})
+    assert bell.wait_queues(["default"], LONG)
+
+    bell.pass_on(["default"])
+
+    assert bell.wait_queues(["default"], LONG)
+    assert not bell.wait_queues(["default"], SOON)
+
+
 def test_nothing_ready_rings_nothing(bell: Transport) -> None:
     bell.ring_queues({"default": 0})
 
