@@ -19,7 +19,8 @@ from project.bench.actions import Chain, Fan
 from project.bench.kinds import KINDS, Figures, warm_up
 from project.bench.places import fresh_database
 from project.bench.statements import Counter, by_server, count_in_pump
-from project.bench.system import REPOSITORY, System
+from project.bench.system import System
+from project.manage_process import REPOSITORY
 
 Say = Callable[[str], object]
 PUMPED = 200

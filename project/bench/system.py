@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,10 @@ from uuid import UUID
 from django.core.management import call_command
 
 from dynflow_app.models import ExecutionPlan, Leadership, World, WorldKind
-from dynflow_app.processes.parent_death import die_with_parent
 from dynflow_app.states import PlanResult, PlanState
 from project.bench.places import ORCHESTRATOR_SETTINGS, SETTINGS
+from project.manage_process import start_manage
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 40.0
 
@@ -93,17 +91,7 @@ class System:
         return looks + 1
 
     def _manage(self, *arguments: str, settings: str) -> subprocess.Popen[bytes]:
-        with self._log(arguments[0]).open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(REPOSITORY / "manage.py"), *arguments],
-                cwd=REPOSITORY,
-                env={**os.environ, "DJANGO_SETTINGS_MODULE": settings},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which stops them in order
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
-            )
+        process = start_manage(arguments, settings=settings, log=self._log(arguments[0]))
         self._processes[arguments[0]] = process
         return process
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -15,10 +14,9 @@ from pathlib import Path
 
 from dynflow_app import clock
 from dynflow_app.models import Leadership, World, WorldKind
-from dynflow_app.processes.parent_death import die_with_parent
 from project.demo.failure import DemoError
-from project.demo.options import REPOSITORY
 from project.demo.places import ORCHESTRATOR_SETTINGS, SETTINGS
+from project.manage_process import start_manage
 from project.server_process import tail
 
 START_TIMEOUT = 60.0
@@ -43,17 +41,7 @@ class System:
 
     def start(self, name: str, *arguments: str, settings: str = SETTINGS) -> None:
         """Start ``manage.py ARGUMENTS``."""
-        with self._log(name).open("wb") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, str(REPOSITORY / "manage.py"), *arguments],
-                cwd=REPOSITORY,
-                env={**os.environ, "DJANGO_SETTINGS_MODULE": settings},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the demo alone, which stops them in order
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread that starts others
-            )
+        self._processes[name] = start_manage(arguments, settings=settings, log=self._log(name))
 
     def start_split(self) -> None:
         """Start two orchestrators and two workers, and wait until they are at work."""
