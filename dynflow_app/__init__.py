@@ -8,6 +8,12 @@ imported at any time. Application code triggers through `dynflow_app.triggering`
 from __future__ import annotations
 
 from dynflow_app.actions.base import BaseAction
+from dynflow_app.actions.polling import PollingAction
+from dynflow_app.actions.rate import Rate
+from dynflow_app.actions.retry import Retry
+from dynflow_app.exceptions import Cancel
+from dynflow_app.messages import Event
+from dynflow_app.states import Rescue
 
 __version__ = "0.1.0"
-__all__ = ["BaseAction"]
+__all__ = ["BaseAction", "Cancel", "Event", "PollingAction", "Rate", "Rescue", "Retry"]

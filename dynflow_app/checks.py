@@ -2,7 +2,7 @@
 
 Those tagged ``dynflow_network`` open connections and run only when asked for
 (``manage.py check --deploy --tag dynflow_network``); so does the one that asks the database
-(``manage.py check --deploy --database default``).
+(``manage.py check --deploy --database default``). W010 looks into the database if it can.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, get_type_hints
 
 from django.apps import apps
@@ -19,24 +20,29 @@ from django.core.checks import CheckMessage, Error, Tags
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 
 from dynflow_app import transport
 from dynflow_app.actions import registry
 from dynflow_app.conf import IN_PROCESS, KNOWN_KEYS, RQ, Defaults, settings, unknown_key_message
 from dynflow_app.exceptions import SchemaOutdatedError
+from dynflow_app.models import Action, ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.registration import require_schema
+from dynflow_app.states import COUNTED_PHASES, TERMINAL_STEP_STATES
 from dynflow_app.transport.base import TransportError
 
 NETWORK = "dynflow_network"
+MOST_NAMES = 100
+SHOWN_PLANS = 3
 Check = Callable[..., list[CheckMessage]]
 
 
 def register() -> None:
     """Register every check."""
     checks.register(check_settings, "dynflow")
-    for check in (check_queues, check_actions, check_vendor, check_time_zones):
+    for check in (check_queues, check_actions, check_vendor, check_time_zones, check_plans_in_flight):
         checks.register(_if_readable(check), "dynflow")
     checks.register(_if_readable(check_redis), NETWORK, deploy=True)
     # Without deploy it would forbid "migrate" itself.
@@ -217,13 +223,53 @@ def check_time_zones(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W004: aware times."""
     if django_settings.USE_TZ:
         return []
-    return [
-        CheckWarning(
-            "USE_TZ is off.",
-            hint="Set USE_TZ = True: times in the ledger need a zone.",
-            id="dynflow_app.W004",
-        )
-    ]
+    hint = "Set USE_TZ = True: times in the ledger need a zone."
+    return [CheckWarning("USE_TZ is off.", hint=hint, id="dynflow_app.W004")]
+
+
+def check_plans_in_flight(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W010: actions of plans in flight that this code cannot run. Silent if the database cannot tell."""
+    if not registry.all_classes():  # thin settings of an orchestrator
+        return []
+    connection = connections[ledger_alias()]
+    was_open = connection.connection is not None
+    try:
+        with transaction.atomic(connection.alias) if connection.in_atomic_block else nullcontext():
+            return [*_missing_classes(), *_missing_phases()]
+    except Exception:  # no server, no tables yet, older tables, tests without a database: none of them is our business
+        return []
+    finally:
+        if not was_open:  # a worker forks after its checks, and must not share a connection
+            connection.close()
+
+
+def _missing_classes() -> Iterator[CheckMessage]:
+    live = ExecutionPlan.objects.live()
+    known = [registry.action_name(action) for action in registry.all_classes()]
+    unknown = Action.objects.filter(plan__in=live).exclude(name__in=known).order_by("name")
+    for name in unknown.values_list("name", flat=True).distinct()[:MOST_NAMES]:
+        plans = live.filter(Exists(Action.objects.filter(plan=OuterRef("pk"), name=name)))
+        yield _cannot_run(name, "this code does not have it", plans)
+
+
+def _missing_phases() -> Iterator[CheckMessage]:
+    live = ExecutionPlan.objects.live()
+    left = Step.objects.filter(plan__in=live, phase__in=COUNTED_PHASES).exclude(state__in=TERMINAL_STEP_STATES)
+    pairs = left.order_by().values_list("action__name", "phase").distinct()
+    lacking = [pair for pair in pairs if (known := registry.known(pair[0])) and not known.has_phase(pair[1])]
+    for name, phase in sorted(lacking)[:MOST_NAMES]:
+        plans = live.filter(Exists(left.filter(plan=OuterRef("pk"), action__name=name, phase=phase)))
+        yield _cannot_run(name, f"it has no {phase}() any more, which steps still need", plans)
+
+
+def _cannot_run(name: str, why: str, plans: QuerySet[ExecutionPlan]) -> CheckWarning:
+    number = plans.count()
+    ids = ", ".join(str(plan) for plan in plans.order_by("pk").values_list("pk", flat=True)[:SHOWN_PLANS])
+    return CheckWarning(
+        f"{number} {'plan' if number == 1 else 'plans'} in flight cannot run {name}: {why}.",
+        hint=f"Deploy it again, or skip its steps or cancel its plans: {ids}{', …' if number > SHOWN_PLANS else '.'}",
+        id="dynflow_app.W010",
+    )
 
 
 def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

@@ -55,6 +55,14 @@ class Defaults:
     """Largest input or output of one action, as JSON."""
     ERROR_LIMIT: int = 64 * 1024
     """Longest message or traceback kept of an error; longer ones are cut in the middle."""
+    ENCRYPTION_KEYS: tuple[str, ...] = ()
+    """Fernet keys for what actions call sensitive: the first encrypts, all decrypt. Empty: it is stored as it is."""
+    MIDDLEWARE: tuple[str, ...] = ()
+    """Dotted paths of the `Middleware` classes that wrap all actions, the outermost first."""
+    CALLBACK_URL: str = ""
+    """Where outside systems reach the URLs of dynflow_app, such as ``https://example.org/dynflow/``. Empty: nowhere."""
+    AUTO_RESCUE: bool = True
+    """Whether a plan does by itself what the rescue strategies of its failed actions suggest; otherwise it pauses."""
 
 
 class Settings:

@@ -32,6 +32,26 @@ class WrongStateError(DynflowError):
     """The state of the plan or step forbids this verb; ``state`` holds the state found."""
 
 
+class DuplicateEventError(WrongStateError):
+    """An event with this key was sent before; nothing was stored."""
+
+
+class StepTimeoutError(DynflowError):
+    """The step took longer than its ``timeout``, or than the ``timeout`` it suspended itself with."""
+
+
+class InvalidDataError(DynflowError):
+    """Input or output does not fit the ``Input`` or ``Output`` class of its action; the message says where."""
+
+
+class SealingError(DynflowError):
+    """A secret cannot be sealed, or what was sealed cannot be opened; see the setting ``ENCRYPTION_KEYS``."""
+
+
+class CallbackError(DynflowError):
+    """A callback was refused: its URL was changed, has expired, or was used before; ``reason`` says which."""
+
+
 class MissingReferenceError(DynflowError):
     """A step refers to a key that the output of another step does not have, or to a step that was skipped."""
 
@@ -46,3 +66,24 @@ class LostLeadershipError(DynflowError):
 
 class SchemaOutdatedError(DynflowError):
     """The database lacks migrations of dynflow_app. Run ``manage.py migrate``."""
+
+
+class ControlFlow(BaseException):
+    """Ends an invocation without being an error. No `Exception`, so that ``except Exception`` does not swallow it."""
+
+
+class Suspend(ControlFlow):
+    """Raised by ``self.suspend()``: the step waits, and holds neither thread nor memory meanwhile."""
+
+    def __init__(self, *, timeout: float | None = None, wake_after: float | None = None) -> None:
+        super().__init__("suspended")
+        self.timeout = timeout
+        self.wake_after = wake_after
+
+
+class Cancel(ControlFlow):
+    """Raised by ``self.check_cancelled()``, or by an action that wants its own step to be cancelled."""
+
+
+class Abort(ControlFlow):
+    """Injected into a thread whose step has to end now."""

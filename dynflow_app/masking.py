@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dynflow_app.serialization import SEALED_KEY
+
 MASK = "••••"
 
 _SENSITIVE = re.compile(r"password|passwd|secret|token|authorization|api[\s_.-]*key|private[\s_.-]*key", re.IGNORECASE)
@@ -16,8 +18,10 @@ def is_sensitive(key: str) -> bool:
 
 
 def masked(value: Any) -> Any:
-    """A copy of a JSON `value` in which everything under a sensitive key is replaced, whatever its type."""
+    """A copy of a JSON `value` in which everything sealed or under a sensitive key is replaced, whatever its type."""
     if isinstance(value, dict):
+        if SEALED_KEY in value:
+            return MASK
         return {key: MASK if is_sensitive(str(key)) else masked(item) for key, item in value.items()}
     if isinstance(value, list):
         return [masked(item) for item in value]

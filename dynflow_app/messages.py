@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from dynflow_app.states import StepState
+from dynflow_app.states import Alarm, Cause, Rescue, StepState, StopRequest
 
 
 class EnvelopeKind(StrEnum):
@@ -28,6 +28,29 @@ class EndedAs(StrEnum):
     """It belongs to a finalize phase in which another step failed."""
     LOST = "lost"
     """Its process vanished: whether its effects took place is unknown."""
+    SUSPENDED = "suspended"
+    """It suspended itself, to be invoked again by an event or a timer."""
+    CANCELLED = "cancelled"
+    """It was told to end, and did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What ``run(self, event)`` gets when an event wakes its step."""
+
+    id: int
+    name: str
+    data: Any = None
+    """JSON, as the sender gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfEvent:
+    """An event that a step sends to itself, ``after`` seconds from the end of this invocation."""
+
+    name: str
+    data: Any = None
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +67,17 @@ class Claimed:
     action_number: int
     action_name: str
     input: dict[str, Any]
+    output: dict[str, Any]
+    """What earlier invocations of the step left, or ``run`` if this is another phase."""
     consumes: list[int]
     queue: str
+    cause: Cause = Cause.START
+    event: Event | None = None
+    """The event to handle, if that is the cause."""
+    failures: int = 0
+    """How many tries failed since the step began or was resumed."""
+    remaining: float | None = None
+    """Seconds until its time-out, if an earlier invocation has set it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +90,8 @@ class Outcome:
     attempt: int
     is_awaited: bool
     state: StepState
-    """What the step becomes: success, error, ready again, or pending if its finalize phase was rolled back."""
+    """What the step becomes: success, error, suspended, cancelled, ready again, or pending if its finalize phase was
+    rolled back."""
     ended_as: EndedAs | None
     """None if user code never started: then the attempt leaves no trace."""
     seconds: float = 0.0
@@ -70,3 +103,20 @@ class Outcome:
     input: str | None = None
     """JSON: the input with references resolved, where it had any."""
     error: dict[str, Any] | None = None
+    phase: str = "run"
+    alarm: Alarm = Alarm.NONE
+    """What wakes a suspended step, after ``alarm_in`` seconds from its end; none: only an event."""
+    alarm_in: float = 0.0
+    cause: Cause = Cause.START
+    """What the next invocation of a suspended step answers."""
+    deadline_in: float | None = None
+    """Seconds from its end to the time-out of a suspended step; None if it has none."""
+    event_id: int | None = None
+    """The event that was handled; it goes with the outcome."""
+    sent: list[SelfEvent] | None = None
+    progress: float | None = None
+    """From 0 to 1: how much of a suspended step is done."""
+    rescue: Rescue = Rescue.UNDECIDED
+    """What a rescue step decided."""
+    stop_request: StopRequest = StopRequest.NONE
+    """What the worker knew of a wish to end this step."""

@@ -16,11 +16,16 @@ from django.db.models import Model
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
 from dynflow_app.actions.context import PlannedAction, refuse_unfinished
+from dynflow_app.actions.middleware import amended, chain, entered
+from dynflow_app.actions.rate import Rate
+from dynflow_app.actions.schemas import check_input
 from dynflow_app.conf import settings
 from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
+from dynflow_app.ledger.limiting import declare, limit_key_of
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.sealing import seal
 from dynflow_app.serialization import OutputReference, encode_input
 from dynflow_app.states import Phase, PlanState
 from dynflow_app.transport import known_queues
@@ -44,6 +49,9 @@ class Draft:
         self._run_step: dict[int, int | None] = {}
         self._queues: list[str] = []
         self._failure: Exception | None = None
+        self._limit_key: str | None = None
+        self.limits: dict[str, tuple[int | None, Rate | None]] = {}
+        """Limits that steps of this plan share with others."""
 
     def make(self, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         """Run the plan phase of the entry action. Whatever the user's code raises goes to the caller."""
@@ -67,8 +75,11 @@ class Draft:
         if action._number in self._run_step:
             raise PlanningError(f"{name} called plan_self() twice; plan another action for a second step.")
         row = self.actions[action._number - 1]
-        row.input, consumed = encode_input(given, f"{name}.input", settings.PAYLOAD_LIMIT)
+        given = amended(chain(type(action)), action, given)
+        stored, consumed = encode_input(given, f"{name}.input", settings.PAYLOAD_LIMIT)
+        row.input = seal(check_input(type(action), stored), action.sensitive)
         row.consumes = sorted(consumed)
+        self._limit_key = limit_key_of(type(action), row.name, stored)
         awaited = {self._step_referred_to(number, name) for number in row.consumes}
         self._run_step[action._number] = None
         if action.has_phase(Phase.RUN):
@@ -115,8 +126,12 @@ class Draft:
             )
         )
         self._queues.append(self._queue_of(action_class))
+        if number == 1:
+            self.plan.queue, self.plan.fail_fast = self._queues[0], action_class.fail_fast
+        if action_class.hooks():
+            self.plan.hooks.append(number)
         try:
-            with self.block(BlockKind.CONCURRENCE.value):
+            with self.block(BlockKind.CONCURRENCE.value), entered(chain(action_class), "plan", action):
                 returned: object = action.plan(*args, **kwargs)  # type: ignore[func-returns-value] # users' may
                 refuse_unfinished(returned, f"plan() of {action_class.__name__}")
         except Exception as error:
@@ -146,9 +161,15 @@ class Draft:
             phase=phase,
             queue=queue,
             priority=self._priority_of(action),
-            # The database rolls a finalize phase back when its worker vanishes, so it may always start again.
-            is_idempotent=action.idempotent or phase is Phase.FINALIZE,
+            # The database rolls finalize phases and atomic steps back when their worker vanishes.
+            is_idempotent=action.idempotent or action.atomic or phase is Phase.FINALIZE,
+            weight=action.weight if phase is Phase.RUN else action.finalize_weight,
         )
+        if phase is Phase.RUN:
+            step.limit_key = self._limit_key
+            if self._limit_key is not None:
+                self.limits[self._limit_key] = (action.concurrency_limit, action.rate_limit)
+            step.start_timeout = action.start_timeout.total_seconds() if action.start_timeout else None
         self.steps.append(step)
         return step
 
@@ -192,6 +213,9 @@ def store(drafts: list[Draft]) -> None:
         [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
     )
     _insert(Envelope, [_envelope(draft) for draft in drafts])
+    limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
+    if limits:
+        declare([(key, most, rate) for key, (most, rate) in limits.items()])
 
 
 def _envelope(draft: Draft) -> Envelope:

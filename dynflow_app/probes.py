@@ -28,6 +28,7 @@ class Probe(Enum):
     LEASE_RENEWED = "lease_renewed"
     WORLD_INVALIDATED = "world_invalidated"
     FINALIZE_RETURNED = "finalize_returned"
+    TIMERS_FIRED = "timers_fired"
 
 
 class ProbeError(Exception):

@@ -17,6 +17,7 @@ def connect() -> None:
         (signals.plan_settled, _plan_settled),
         (signals.step_failed, _step_failed),
         (signals.outcome_refused, _outcome_refused),
+        (signals.events_dropped, _events_dropped),
         (signals.world_invalidated, _world_invalidated),
         (signals.orchestrator_role_changed, _role_changed),
         (signals.orchestration_failed, _orchestration_failed),
@@ -48,6 +49,14 @@ def _outcome_refused(*, step_id: int, attempt: int, **_: Any) -> None:
     _worker.warning(
         "outcome refused: the attempt had been taken back",
         extra={"action": "outcome_refused", "step": step_id, "attempt": attempt},
+    )
+
+
+def _events_dropped(*, step_id: int, number: int, **_: Any) -> None:
+    _worker.warning(
+        "%d events dropped: their step ended without handling them",
+        number,
+        extra={"action": "events_dropped", "step": step_id},
     )
 
 

@@ -15,6 +15,7 @@ from dynflow_app.exceptions import MissingReferenceError, NotSerializableError, 
 
 MAX_DEPTH = 64
 REFERENCE_KEY = "$output"
+SEALED_KEY = "$sealed"
 LARGEST_FLOAT = 1e16
 """From here on JSON text has no decimal point, so jsonb keeps a whole number, which may even be another one."""
 
@@ -83,10 +84,18 @@ def check_json(value: Any, path: str, limit: int) -> None:
     _check_size(value, path, limit)
 
 
+def holds(value: Any, key: str) -> bool:
+    """Whether a JSON `value` has a dictionary with `key`, at any depth."""
+    if isinstance(value, dict):
+        return key in value or any(holds(item, key) for item in value.values())
+    return isinstance(value, list) and any(holds(item, key) for item in value)
+
+
 def resolve(value: Any, outputs: dict[int, Any]) -> Any:
     """Replace stored references in `value` by what `outputs` (action number to output) holds.
 
-    An output of None means that the action was skipped. Raises `MissingReferenceError`.
+    An output of None means that the action was skipped. What is sealed there stays sealed. Raises
+    `MissingReferenceError`, and `SealingError` for a reference into something sealed that cannot be opened.
     """
     if isinstance(value, dict):
         if REFERENCE_KEY in value:
@@ -104,13 +113,21 @@ def _look_up(reference: dict[str, Any], outputs: dict[int, Any]) -> Any:
         raise MissingReferenceError(f"The output of action {number} is not available: it did not run.")
     for depth, key in enumerate(path):
         try:
-            found = found[key]
+            found = _item(found, key)
         except (KeyError, IndexError, TypeError):
             wanted = ".".join(map(str, path[: depth + 1]))
             raise MissingReferenceError(
                 f"The output of action {number} has no {wanted!r}. Set it in that action's run(), or skip this step."
             ) from None
     return found
+
+
+def _item(container: Any, key: str | int) -> Any:
+    if isinstance(container, dict) and SEALED_KEY in container:
+        from dynflow_app import sealing  # which imports this module
+
+        return sealing.sealed(sealing.unseal(container)[key])
+    return container[key]
 
 
 def _checked(value: Any, path: str, depth: int, on_reference: Callable[[OutputReference], Any] | None) -> Any:
@@ -157,8 +174,8 @@ _ADVICE: dict[type, str] = {
 def _checked_key(key: Any, path: str) -> str:
     if type(key) is not str:
         raise NotSerializableError(f"{path} has the key {key!r}; JSON keys are text.", path=path)
-    if key == REFERENCE_KEY:
-        raise NotSerializableError(f"{path} has the reserved key {REFERENCE_KEY!r}.", path=path)
+    if key in (REFERENCE_KEY, SEALED_KEY):
+        raise NotSerializableError(f"{path} has the reserved key {key!r}; name it otherwise.", path=path)
     return _checked_text(key, path)
 
 

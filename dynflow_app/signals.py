@@ -16,6 +16,8 @@ plan_settled = Signal()
 step_failed = Signal()
 #: A result came too late: the attempt had been declared lost. Arguments: ``step_id``, ``attempt``.
 outcome_refused = Signal()
+#: A step ended before it could handle events that were sent to it. Arguments: ``step_id``, ``number`` (of events).
+events_dropped = Signal()
 #: A process is gone. Arguments: ``world_id``, ``worker``, ``lost`` and ``handed_back`` (numbers of steps).
 world_invalidated = Signal()
 #: An orchestrator began to lead, or stopped leading. Arguments: ``leading``, ``epoch``, ``holder``, ``reason``.

@@ -10,11 +10,19 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Phase(TextChoices):
-    """Part of an action's life. Only run and finalize are steps; the plan phase belongs to the trigger."""
+    """Part of an action's life. The plan phase belongs to the trigger; the others are steps, run by workers.
+
+    *Rescue*, *skip* and *hook* steps are asides: user code about a plan that is no part of its flow. They are made
+    when needed, and the plan's result does not depend on them.
+    """
 
     PLAN = "plan", _("plan")
     RUN = "run", _("run")
     FINALIZE = "finalize", _("finalize")
+    REVERT = "revert", _("revert")
+    RESCUE = "rescue", _("rescue")
+    SKIP = "skip", _("skip")
+    HOOK = "hook", _("hook")
 
 
 class PlanState(TextChoices):
@@ -57,6 +65,67 @@ class StepState(TextChoices):
     CANCELLED = "cancelled", _("cancelled")
 
 
+class Cause(TextChoices):
+    """What the next invocation of a step (or the one under way) answers."""
+
+    START = "start", _("start")
+    WAKE = "wake", _("next look")
+    EVENT = "event", _("event")
+    TIMEOUT = "timeout", _("timeout")
+    CANCEL = "cancel", _("cancel")
+    PAUSED = "paused", _("plan paused")  # of hook steps
+    STOPPED = "stopped", _("plan stopped")  # of hook steps
+
+
+class Alarm(TextChoices):
+    """What happens to a step at its ``alarm_at``: the one durable timer that a step has."""
+
+    NONE = "", _("none")
+    RETRY = "retry", _("next try")
+    WAKE = "wake", _("next look")
+    EVENT = "event", _("delayed event")
+    TIMEOUT = "timeout", _("time-out")
+    PARKED = "parked", _("next search for its class")
+    START = "start", _("not claimed in time")  # of ready steps; all others belong to suspended ones
+
+
+class StopRequest(TextChoices):
+    """How a running step was told to end."""
+
+    NONE = "", _("none")
+    CANCEL = "cancel", _("cancel")
+    ABORT = "abort", _("abort")
+
+
+class Rescue(TextChoices):
+    """What becomes of a plan in which a step failed for good.
+
+    *Skip* gives the failed step up together with all that needs its output; *pause* waits for a person; *fail* stops
+    the plan; *revert* stops it and undoes, in reverse order, what its completed steps did.
+    """
+
+    UNDECIDED = "", _("undecided")
+    SKIP = "skip", _("skip")
+    PAUSE = "pause", _("pause")
+    FAIL = "fail", _("fail")
+    REVERT = "revert", _("revert")
+
+
+class EventState(TextChoices):
+    """What became of an event sent to a step."""
+
+    WAITING = "waiting", _("waiting")
+    HANDLED = "handled", _("handled")
+    DROPPED = "dropped", _("dropped")
+
+
+class MadeAs(TextChoices):
+    """How a plan was made from another."""
+
+    RERUN = "rerun", _("rerun")
+    REVERT = "revert", _("revert")
+
+
 class WorldState(TextChoices):
     """Whether a process may claim steps, or was declared dead."""
 
@@ -64,10 +133,17 @@ class WorldState(TextChoices):
     INVALIDATED = "invalidated", _("invalidated")
 
 
-#: Steps that occupy a worker, or soon will: they count in ``ExecutionPlan.active_steps``.
+#: Steps that occupy a worker, or soon will: they count in ``ExecutionPlan.active_steps``, except hooks, which run
+#: beside whatever the plan does, even when it has stopped.
 ACTIVE_STEP_STATES = frozenset({StepState.READY, StepState.RUNNING, StepState.SUSPENDED, StepState.SKIPPING})
 #: Steps that never change again; what waits for them may go on (except after *cancelled*).
 TERMINAL_STEP_STATES = frozenset({StepState.SUCCESS, StepState.SKIPPED, StepState.CANCELLED})
+#: Phases whose steps form the flow of a plan, released one after the other.
+FLOW_PHASES = frozenset({Phase.RUN, Phase.REVERT})
+#: Phases that the result of a plan depends on.
+COUNTED_PHASES = frozenset({Phase.RUN, Phase.REVERT, Phase.FINALIZE})
+#: Suspended steps with one of these alarms did not suspend themselves, so no event is delivered to them.
+DEAF_ALARMS = frozenset({Alarm.RETRY, Alarm.PARKED})
 #: Plans an operator or a process may still change.
 LIVE_PLAN_STATES = frozenset(PlanState) - {PlanState.STOPPED}
 
@@ -83,7 +159,15 @@ PLAN_TRANSITIONS: dict[PlanState, frozenset[PlanState]] = {
 
 STEP_TRANSITIONS: dict[StepState, frozenset[StepState]] = {
     StepState.PENDING: frozenset({StepState.READY, StepState.RUNNING, StepState.SKIPPED, StepState.CANCELLED}),
-    StepState.READY: frozenset({StepState.RUNNING, StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED}),
+    StepState.READY: frozenset(
+        {
+            StepState.RUNNING,
+            StepState.PENDING,  # taken back: its plan fails fast, or was halted
+            StepState.SKIPPED,
+            StepState.CANCELLED,
+            StepState.ERROR,  # not claimed in time
+        }
+    ),
     StepState.RUNNING: frozenset(
         {
             StepState.SUCCESS,
@@ -96,7 +180,7 @@ STEP_TRANSITIONS: dict[StepState, frozenset[StepState]] = {
     ),
     StepState.SUSPENDED: frozenset({StepState.READY, StepState.ERROR, StepState.CANCELLED}),
     StepState.ERROR: frozenset({StepState.PENDING, StepState.SKIPPING, StepState.SKIPPED, StepState.CANCELLED}),
-    StepState.SKIPPING: frozenset({StepState.SKIPPED, StepState.ERROR}),
+    StepState.SKIPPING: frozenset({StepState.SKIPPED, StepState.ERROR, StepState.CANCELLED}),
     StepState.SUCCESS: frozenset(),
     StepState.SKIPPED: frozenset(),
     StepState.CANCELLED: frozenset(),

@@ -25,6 +25,7 @@ app_name = "dynflow_app"
 _v1 = [
     path("plans/", views.PlanList.as_view(), name="plans"),
     path("plans/<str:plan_id>/", views.PlanDetail.as_view(), name="plan"),
+    path("plans/<str:plan_id>/explanation/", views.PlanExplanation.as_view(), name="explanation"),
     path("plans/<str:plan_id>/steps/", views.StepList.as_view(), name="steps"),
     path("plans/<str:plan_id>/steps/<str:number>/", views.StepDetail.as_view(), name="step"),
 ]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 
 from django.db import connections
+from django.db.models import F
 
-from dynflow_app.models import Envelope, ExecutionPlan, Leadership, Step, WorldKind
-from dynflow_app.orchestrator import inbox
+from dynflow_app.models import Envelope, Event, ExecutionPlan, Leadership, Step, WorldKind
+from dynflow_app.orchestrator import inbox, timers
 from dynflow_app.processes.registration import register
 from dynflow_app.states import StepState
 from dynflow_app.worker.pump import Pump
@@ -33,11 +35,19 @@ class Engine:
         """Let the orchestrator read its inbox until it is empty; returns how many envelopes there were."""
         total = 0
         for _ in range(ROUNDS):
-            read = inbox.run_once(self.term)
+            read = inbox.run_once(self.term) + timers.run_once(self.term)
             if not read:
                 return total
             total += read
         raise AssertionError(f"the inbox is never empty: {list(Envelope.objects.all()[:5])}")
+
+    def pass_time(self, seconds: float) -> None:
+        """Let every timer be `seconds` nearer; what is due then happens when the engine runs."""
+        step = timedelta(seconds=seconds)
+        Step.objects.filter(alarm_at__isnull=False).update(alarm_at=F("alarm_at") - step)
+        Step.objects.filter(deadline_at__isnull=False).update(deadline_at=F("deadline_at") - step)
+        Event.objects.update(due_at=F("due_at") - step)
+        Envelope.objects.update(due_at=F("due_at") - step)
 
     def work(self, *queues: str, threads: int = 4) -> int:
         """Run what is ready on `queues` (default: all), and what becomes ready by it; returns how many steps."""

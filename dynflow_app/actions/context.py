@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dynflow_app.exceptions import PlanningError
+from dynflow_app.messages import SelfEvent
 from dynflow_app.serialization import OutputReference
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class RunContext(Protocol):
     input: dict[str, Any]
     output: dict[str, Any]
     attempt: int
+    error: dict[str, Any] | None
+    is_woken: bool
 
     @property
     def plan_id(self) -> str:
@@ -83,3 +86,15 @@ class RunContext(Protocol):
 
     def planned_actions(self, number: int, name: str | None) -> Iterator[ActionRecord]:
         """The actions that action `number` planned, of class `name` or of any."""
+
+    def check_cancelled(self) -> None:
+        """Raise what ends this invocation, if the step was told to end."""
+
+    def report(self, progress: float) -> None:
+        """Say how much of the step is done, from 0 to 1."""
+
+    def send_to_self(self, event: SelfEvent) -> None:
+        """Send an event to this step, with the outcome of this invocation."""
+
+    def callback_url(self, name: str, expires_in: float) -> str:
+        """A URL by which an outside system sends the event `name` to this step."""

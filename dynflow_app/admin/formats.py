@@ -96,14 +96,15 @@ def done(counts: Mapping[str, int]) -> int:
     return sum(counts.get(state, 0) for state in TERMINAL_STEP_STATES)
 
 
-def progress(counts: Mapping[str, int]) -> str:
-    """A bar and *34 / 60*."""
+def progress(counts: Mapping[str, int], share: float) -> str:
+    """A bar that is full to a `share` from 0 to 1, and how many steps ended: *34 / 60*."""
     total = sum(counts.values())
     if not total:
         return EMPTY
     return format_html(
-        '<span class="dynflow-progress"><progress max="{0}" value="{1}" aria-label="{2}"></progress> {1} / {0}</span>',
-        total,
+        '<span class="dynflow-progress"><progress max="1" value="{}" aria-label="{}"></progress> {} / {}</span>',
+        f"{share:.4g}",
+        _("progress"),
         done(counts),
-        _("steps ended"),
+        total,
     )

@@ -10,7 +10,9 @@ from django.utils.translation import gettext as _
 
 from dynflow_app.admin import formats, queries
 from dynflow_app.admin.badges import Badge, plan_badge, step_badge
+from dynflow_app.explaining import explain
 from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.progress import eta, progress_of
 from dynflow_app.states import StepState
 
 
@@ -70,12 +72,16 @@ def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
     counts = queries.counts_by_state([plan.pk])[plan.pk]
     pages = _pages(page, sum(counts.values()))
     failed = list(queries.failed_steps(plan))
+    share = progress_of([plan])[plan.pk]
+    left = eta(plan, share)
     return {
         "title": formats.title(plan),
         "subtitle": None,
         "plan": plan,
         "badge": plan_badge(plan, counts),
-        "progress": formats.progress(counts),
+        "progress": formats.progress(counts, share),
+        "left": "" if left is None else formats.duration(left.total_seconds()),
+        "reasons": [(reason, formats.moment(reason.since)) for reason in explain(plan)],
         "states": [(step_badge(state), n) for state, n in _in_order(counts)],
         "sentence": formats.sentence(plan.action),
         "created": formats.moment(plan.created_at),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Left
 
 from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, Step
+from dynflow_app.progress import SUMS
 from dynflow_app.states import StepState
 
 SHOWN_MESSAGE = 2000
@@ -27,21 +28,28 @@ class Counts:
     """Steps of a plan by state. With the plan's revision it tells whether anything has changed.
 
     A claim does not raise the revision, but the sum of all attempts, which never falls; and what leaves the state
-    *running* without raising the revision changes the counts. So the three together never show the same twice.
+    *running* without raising the revision changes the counts. So the three together never show the same twice. What
+    running steps say of their progress changes the sums only.
     """
 
     by_state: dict[str, int] = field(default_factory=dict)
     attempts: int = 0
+    done_weight: float = 0.0
+    weight_sum: float = 0.0
 
-    def add(self, state: str | None, steps: int, attempts: int | None) -> None:
+    def add(
+        self, state: str | None, steps: int, attempts: int | None, done: float | None = 0, whole: float | None = 0
+    ) -> None:
         """Count steps in; no state means no steps."""
         if state is not None:
             self.by_state[state] = steps
             self.attempts += attempts or 0
+            self.done_weight += done or 0
+            self.weight_sum += whole or 0
 
     def version(self, revision: int) -> str:
         """What changes whenever a plan of this `revision`, or a step of it, does."""
-        return f"{revision}-{self.attempts}-{digest(sorted(self.by_state.items()))}"
+        return f"{revision}-{self.attempts}-{digest([*sorted(self.by_state.items()), round(self.done_weight, 6)])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +82,12 @@ def _of(steps: QuerySet[Step], key: str) -> Subquery:
 
 
 def counts_of(plan_ids: Collection[UUID]) -> dict[UUID, Counts]:
-    """Steps of these plans by state."""
+    """Steps of these plans by state, with their weights."""
     found: dict[UUID, Counts] = defaultdict(Counts)
     rows = Step.objects.filter(plan_id__in=plan_ids).order_by().values_list("plan_id", "state")
-    for plan_id, state, n, attempts in rows.annotate(n=Count("id"), started=Sum("attempt")):
-        found[plan_id].add(state, n, attempts)
+    counted: Iterable[Any] = rows.annotate(n=Count("id"), started=Sum("attempt"), **SUMS)
+    for plan_id, state, *numbers in counted:
+        found[plan_id].add(state, *numbers)
     return found
 
 

@@ -10,17 +10,20 @@ from rest_framework import ISO_8601, serializers
 
 from dynflow_app import clock
 from dynflow_app.api.queries import Counts
+from dynflow_app.explaining import Finding
 from dynflow_app.masking import masked
 from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.progress import eta, ratio
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
 
 if TYPE_CHECKING:
     PlanBase = serializers.ModelSerializer[ExecutionPlan]
     StepBase = serializers.ModelSerializer[Step]
     RowBase = serializers.Serializer[dict[str, Any]]
+    FindingBase = serializers.Serializer[Finding]
 else:
     PlanBase = StepBase = serializers.ModelSerializer
-    RowBase = serializers.Serializer
+    RowBase = FindingBase = serializers.Serializer
 
 
 def utc() -> Any:
@@ -79,7 +82,7 @@ class PlanSerializer(Linked, PlanBase):
 
     class Meta:
         model = ExecutionPlan
-        fields = (
+        fields: tuple[str, ...] = (
             "id", "href", "rev", "action", "label", "state", "result", "progress", "counts", "error", "created_at",
             "started_at", "ended_at", "duration", "priority", "tags", "triggered_by", "links", "poll_after",
         )  # fmt: skip
@@ -89,7 +92,7 @@ class PlanSerializer(Linked, PlanBase):
         return self.link("plan", plan.pk)
 
     def get_links(self, plan: ExecutionPlan) -> dict[str, str]:
-        return {"steps": self.link("steps", plan.pk)}
+        return {"steps": self.link("steps", plan.pk), "explanation": self.link("explanation", plan.pk)}
 
     def get_counts(self, plan: ExecutionPlan) -> dict[str, int]:
         return self._counts(plan).by_state
@@ -98,7 +101,7 @@ class PlanSerializer(Linked, PlanBase):
         by_state = self._counts(plan).by_state
         total = sum(by_state.values())
         done = sum(by_state.get(state, 0) for state in TERMINAL_STEP_STATES)
-        return {"done": done, "total": total, "ratio": round(done / total, 4) if total else None}
+        return {"done": done, "total": total, "ratio": round(self._ratio(plan), 4)}
 
     def get_error(self, plan: Any) -> dict[str, Any] | None:
         found = error_of(plan)
@@ -113,6 +116,34 @@ class PlanSerializer(Linked, PlanBase):
     def _counts(self, plan: ExecutionPlan) -> Counts:
         counts: dict[Any, Counts] = self.context["counts"]
         return counts.get(plan.pk) or Counts()
+
+    def _ratio(self, plan: ExecutionPlan) -> float:
+        counts = self._counts(plan)
+        return ratio(counts.done_weight, counts.weight_sum, is_stopped=plan.is_stopped)
+
+
+class PlanDetailSerializer(PlanSerializer):
+    """A plan by itself, with what would cost a query for each plan of a list."""
+
+    eta_seconds = serializers.SerializerMethodField()
+
+    class Meta(PlanSerializer.Meta):
+        fields = (*PlanSerializer.Meta.fields, "eta_seconds")
+        read_only_fields = fields
+
+    def get_eta_seconds(self, plan: ExecutionPlan) -> int | None:
+        left = eta(plan, self._ratio(plan))
+        return None if left is None else round(left.total_seconds())
+
+
+class FindingSerializer(FindingBase):
+    """A reason why a plan does not move."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    remedy = serializers.CharField()
+    step = serializers.IntegerField(source="step_number")
+    since = utc()
 
 
 class StepSerializer(Linked, StepBase):

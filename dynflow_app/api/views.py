@@ -16,8 +16,16 @@ from rest_framework.views import APIView
 from dynflow_app.api import filters, problems, queries
 from dynflow_app.api.pagination import PARAMETERS, Keyset, Page
 from dynflow_app.api.permissions import CanViewPlans
-from dynflow_app.api.serializers import PlanSerializer, StepDetailSerializer, StepSerializer, poll_after
-from dynflow_app.models import Step
+from dynflow_app.api.serializers import (
+    FindingSerializer,
+    PlanDetailSerializer,
+    PlanSerializer,
+    StepDetailSerializer,
+    StepSerializer,
+    poll_after,
+)
+from dynflow_app.explaining import explain
+from dynflow_app.models import ExecutionPlan, Step
 
 
 class ReadOnlyView(APIView):
@@ -107,7 +115,19 @@ class PlanDetail(ReadOnlyView):
         version = f"{plan.pk}-{counts[plan.pk].version(plan.revision)}"
         context = self.serializer_context(counts=counts)
         wait = poll_after(plan.state, plan.created_at)
-        return self.answer(version, lambda: PlanSerializer(plan, context=context).data, wait)
+        return self.answer(version, lambda: PlanDetailSerializer(plan, context=context).data, wait)
+
+
+class PlanExplanation(ReadOnlyView):
+    """Why one plan does not move."""
+
+    def get(self, request: Request, plan_id: str) -> Response:
+        """The reason first; an empty list if it has stopped or simply goes on. Asks Redis, too: it has no version."""
+        plan = ExecutionPlan.objects.filter(pk=_uuid(plan_id)).only("pk").first()
+        if plan is None:
+            raise Http404
+        reasons: Any = explain(plan)  # the stubs do not know many=True
+        return Response({"reasons": FindingSerializer(reasons, many=True).data}, headers={"Cache-Control": "no-store"})
 
 
 class StepList(ReadOnlyView):

@@ -7,10 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Now
+
 from dynflow_app import probes
-from dynflow_app.messages import Claimed
+from dynflow_app.messages import Claimed, Event
 from dynflow_app.models import Action, ExecutionPlan, Step, World
-from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, skip_locked
+from dynflow_app.models import Event as EventRow
+from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, seconds_until_sql, skip_locked
+from dynflow_app.states import Cause
 
 _ACTION = Action._meta.db_table
 _STEP = Step._meta.db_table
@@ -41,11 +46,13 @@ def _claim_queue(world_id: UUID, queue: str | None, limit: int) -> list[tuple[in
     # The CTE is materialised: as a plain subquery PostgreSQL may evaluate it twice and lock more than the limit.
     sql = f"""
         WITH picked AS MATERIALIZED (
-            SELECT id AS picked_id FROM {_STEP} WHERE state = 'ready' AND {"TRUE" if queue is None else "queue = %s"}
+            SELECT id AS picked_id FROM {_STEP}
+            WHERE state = 'ready' AND NOT is_held AND {"TRUE" if queue is None else "queue = %s"}
             ORDER BY priority DESC, id LIMIT %s {skip_locked(connection)}
         )
         UPDATE {_STEP}
-        SET state = 'running', attempt = attempt + 1, world_id = %s, started_at = {now_sql(connection)}
+        SET state = 'running', attempt = attempt + 1, world_id = %s, started_at = {now_sql(connection)},
+            alarm = '', alarm_at = NULL
         FROM picked
         WHERE {_STEP}.id = picked.picked_id AND state = 'ready'
             AND EXISTS (SELECT 1 FROM {_WORLD} WHERE {_WORLD}.id = %s AND {_WORLD}.state <> 'invalidated')
@@ -61,21 +68,35 @@ def _load(attempts: dict[int, int]) -> list[Claimed]:
     condition, parameters = is_any_of(connection, "step.id", attempts)
     sql = f"""
         SELECT step.id, step.plan_id, step.number, step.phase, step.is_awaited, step.queue,
-            action.id, action.number, action.name, action.input, action.consumes
+            action.id, action.number, action.name, action.input, action.consumes, action.output,
+            step.cause, step.failures, {seconds_until_sql(connection, "step.deadline_at")}
         FROM {_STEP} AS step JOIN {_ACTION} AS action ON action.id = step.action_id
         WHERE {condition} ORDER BY step.id
     """  # noqa: S608 - names are ours
     key = ExecutionPlan._meta.pk
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        return [
-            Claimed(
-                step_id=row[0], plan_id=key.to_python(row[1]), number=row[2], attempt=attempts[row[0]], phase=row[3],
-                is_awaited=bool(row[4]), queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8],
-                input=json.loads(row[9]), consumes=json.loads(row[10]),
-            )
-            for row in cursor.fetchall()
-        ]  # fmt: skip
+        rows = cursor.fetchall()
+    events = _events([row[0] for row in rows if row[12] == Cause.EVENT])
+    return [
+        Claimed(
+            step_id=row[0], plan_id=key.to_python(row[1]), number=row[2], attempt=attempts[row[0]], phase=row[3],
+            is_awaited=bool(row[4]), queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8],
+            input=json.loads(row[9]), consumes=json.loads(row[10]), output=json.loads(row[11]),
+            cause=Cause(row[12]), failures=row[13], remaining=row[14], event=events.get(row[0]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _events(step_ids: Sequence[int]) -> dict[int, Event]:
+    """The event that each of these steps has to handle: the first that is due."""
+    if not step_ids:
+        return {}
+    due = EventRow.objects.waiting().filter(step_id=OuterRef("pk"), due_at__lte=Now())
+    first = Step.objects.filter(id__in=step_ids).values_list(Subquery(due.values("id")[:1]))
+    rows = EventRow.objects.filter(id__in=first)
+    return {row.step_id: Event(id=row.id, name=row.name, data=row.data) for row in rows}
 
 
 def outputs_for(steps: Iterable[Claimed]) -> dict[UUID, dict[int, Any]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from dynflow_app.conf import settings
+from dynflow_app.sealing import scrub
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """Class, message and traceback of `error`, each at most ``ERROR_LIMIT`` characters."""
+def describe(error: BaseException, secrets: Iterable[str] = ()) -> dict[str, Any]:
+    """Class, message and traceback of `error`, each at most ``ERROR_LIMIT`` characters, with `secrets` masked."""
     try:
         message = str(error)
     except BaseException as secondary:
@@ -20,8 +22,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         backtrace = ""
     return {
         "class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        "message": bounded(message),
-        "backtrace": bounded(backtrace),
+        "message": bounded(scrub(message, secrets)),
+        "backtrace": bounded(scrub(backtrace, secrets)),
     }
 
 

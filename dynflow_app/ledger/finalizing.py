@@ -24,7 +24,7 @@ def make_finalize_ready(plan_ids: Collection[UUID]) -> Counter[str]:
         first.setdefault(plan_id, (step_id, queue))
     steps = Step.objects.filter(id__in=[step_id for step_id, _ in first.values()])
     steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
-    ExecutionPlan.objects.filter(id__in=first).update(active_steps=1)
+    ExecutionPlan.objects.filter(id__in=first).update(active_steps=F("active_steps") + 1)
     return Counter(queue for _, queue in first.values())
 
 
@@ -35,7 +35,8 @@ def load_phase(first: Claimed) -> list[Claimed]:
         Claimed(
             step_id=step.id, plan_id=step.plan_id, number=step.number, attempt=step.attempt + 1, phase=step.phase,
             is_awaited=False, action_id=step.action_id, action_number=step.action.number,
-            action_name=step.action.name, input=step.action.input, consumes=step.action.consumes, queue=step.queue,
+            action_name=step.action.name, input=step.action.input, output=step.action.output,
+            consumes=step.action.consumes, queue=step.queue,
         )
         for step in rest.select_related("action").order_by("number")
     ]  # fmt: skip

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from dynflow_app import clock, probes
-from dynflow_app.ledger.releasing import Released, adjust_active, open_gates
+from dynflow_app.ledger import events, skipping
+from dynflow_app.ledger.failing import failing_fast
+from dynflow_app.ledger.limiting import admit
+from dynflow_app.ledger.releasing import adjust_active, open_gates
+from dynflow_app.ledger.waiting import stop_instead, write_waits
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Action, Attempt, ExecutionPlan, Step
 from dynflow_app.models.base import ago_sql, is_any_of, is_postgresql, ledger_connection, values_table
-from dynflow_app.states import PlanState, StepState
+from dynflow_app.states import ACTIVE_STEP_STATES, DEAF_ALARMS, Phase, PlanState, Rescue, StepState, StopRequest
 
 _PLAN = ExecutionPlan._meta.db_table
 _STEP = Step._meta.db_table
@@ -36,6 +40,8 @@ class Recorded:
     """Queue to the number of steps that became ready."""
     settled: int = 0
     """How many plans have no active step any more, so that the orchestrator has to decide."""
+    dropped: Counter[int] = field(default_factory=Counter)
+    """Ended steps to the number of events that nobody will handle."""
 
     def add(self, other: Recorded) -> None:
         """Count another batch in."""
@@ -43,42 +49,81 @@ class Recorded:
         self.failed += other.failed
         self.ready += other.ready
         self.settled += other.settled
+        self.dropped += other.dropped
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What the ledger knew about a step whose outcome it accepted."""
+
+    queue: str
+    stop_request: str
+    is_addressed: bool
+    limit_key: str | None
 
 
 def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
     """Write `outcomes` of the process called `worker`; in the caller's transaction."""
-    running = _lock_plans({outcome.plan_id for outcome in outcomes})
-    queue_of = _write_steps(outcomes)
-    accepted = [outcome for outcome in outcomes if outcome.step_id in queue_of]
+    running, fail_fast = _lock_plans({outcome.plan_id for outcome in outcomes})
+    known = _write_steps(outcomes)
+    accepted = [outcome for outcome in outcomes if outcome.step_id in known]
     _write_attempts([outcome for outcome in accepted if outcome.ended_as is not None], worker)
     write_payloads(accepted)
-    released, settled = _release(accepted, running)
     result = Recorded(
-        refused=[outcome for outcome in outcomes if outcome.step_id not in queue_of],
+        refused=[outcome for outcome in outcomes if outcome.step_id not in known],
         failed=[outcome for outcome in accepted if outcome.state == StepState.ERROR],
-        ready=released.by_queue,
-        settled=settled,
     )
+    _follow_up(accepted, known, result)
     for outcome in accepted:
         if outcome.state == StepState.READY:
-            result.ready[queue_of[outcome.step_id]] += 1
+            result.ready[known[outcome.step_id].queue] += 1
+    delta: Counter[UUID] = Counter()
+    if fail_fast:
+        failing, withdrawn = failing_fast(fail_fast)
+        running -= failing
+        delta.subtract(withdrawn)
+    _release(accepted, running, known, result, delta)
     probes.reached(probes.Probe.OUTCOMES_WRITTEN)
     return result
 
 
-def _lock_plans(plan_ids: set[UUID]) -> set[UUID]:
-    """Lock the plans; returns those that are running."""
+def _follow_up(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], result: Recorded) -> None:
+    """What only some outcomes need, and most batches not at all: timers, events, wishes to end."""
+    waiting = [outcome for outcome in accepted if outcome.state == StepState.SUSPENDED]
+    if waiting:
+        write_waits(waiting)
+    answered = [outcome for outcome in accepted if outcome.event_id and outcome.state != StepState.READY]
+    if answered:  # what will be tried again will have the same event again
+        events.note_handled([outcome for outcome in answered if outcome.alarm not in DEAF_ALARMS])
+    again = [outcome for outcome in accepted if outcome.state in (StepState.SUSPENDED, StepState.READY)]
+    unwanted = [outcome for outcome in again if known[outcome.step_id].stop_request != StopRequest.NONE]
+    if unwanted:
+        stop_instead(unwanted, {each.step_id: known[each.step_id].stop_request for each in unwanted})
+    sending = [outcome for outcome in waiting if outcome.sent]
+    if sending:
+        events.store_sent(sending)
+    addressed = {o.step_id for o in accepted if known[o.step_id].is_addressed} | {o.step_id for o in sending}
+    if addressed:
+        suspended = {outcome.step_id for outcome in waiting if outcome.state == StepState.SUSPENDED}
+        result.ready += events.deliver(addressed & suspended)
+        active = {outcome.step_id for outcome in accepted if outcome.state in ACTIVE_STEP_STATES}
+        result.dropped += events.drop(addressed - active)
+
+
+def _lock_plans(plan_ids: set[UUID]) -> tuple[set[UUID], set[UUID]]:
+    """Lock the plans; returns those that are running, and those of them that fail fast."""
     connection = ledger_connection()
     key = ExecutionPlan._meta.pk
     condition, parameters = is_any_of(connection, "id", [key.get_db_prep_value(one, connection) for one in plan_ids])
     lock = "FOR NO KEY UPDATE" if is_postgresql(connection) else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT id, state FROM {_PLAN} WHERE {condition} ORDER BY id {lock}", parameters)  # noqa: S608 - names are ours
-        return {key.to_python(row[0]) for row in cursor.fetchall() if row[1] == PlanState.RUNNING}
+        cursor.execute(f"SELECT id, state, fail_fast FROM {_PLAN} WHERE {condition} ORDER BY id {lock}", parameters)  # noqa: S608 - names are ours
+        rows = [(key.to_python(row[0]), row[2]) for row in cursor.fetchall() if row[1] == PlanState.RUNNING]
+    return {plan_id for plan_id, _ in rows}, {plan_id for plan_id, fail_fast in rows if fail_fast}
 
 
-def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """Returns the accepted steps and their queues."""
+def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
+    """Returns the accepted steps."""
     connection = ledger_connection()
     columns = {
         "step_id": "bigint", "attempt": "int", "state": "text", "error": "jsonb",
@@ -95,19 +140,20 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, str]:
     table, parameters = values_table(connection, columns, rows)
     sql = f"""
         UPDATE {_STEP}
-        SET state = outcome.state, error = outcome.error,
-            world_id = NULL,
+        SET state = outcome.state, error = outcome.error, world_id = NULL, ran_for = ran_for + outcome.seconds,
+            cause = CASE WHEN outcome.state = 'ready' THEN cause ELSE 'start' END,
+            deadline_at = CASE WHEN outcome.state = 'ready' THEN deadline_at END,
             started_at = CASE WHEN outcome.seconds > 0
                 THEN {ago_sql(connection, "outcome.age + outcome.seconds")} ELSE started_at END,
-            ended_at = CASE WHEN outcome.state NOT IN ('ready', 'pending')
+            ended_at = CASE WHEN outcome.state NOT IN ('ready', 'pending', 'suspended')
                 THEN {ago_sql(connection, "outcome.age")} END
         FROM {table} AS outcome
         WHERE {_STEP}.id = outcome.step_id AND {_STEP}.state = 'running' AND {_STEP}.attempt = outcome.attempt
-        RETURNING {_STEP}.id, {_STEP}.queue
+        RETURNING {_STEP}.id, {_STEP}.queue, stop_request, is_addressed, limit_key
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        return {row[0]: row[1] for row in cursor.fetchall()}
+        return {row[0]: _Accepted(*row[1:]) for row in cursor.fetchall()}
 
 
 def _write_attempts(outcomes: Sequence[Outcome], worker: str) -> None:
@@ -152,21 +198,44 @@ def write_payloads(outcomes: Sequence[Outcome]) -> None:
     table, parameters = values_table(connection, columns, rows)
     sql = f"""
         UPDATE {_ACTION}
-        SET output = COALESCE(made.output, {_ACTION}.output), input = COALESCE(made.input, {_ACTION}.input)
+        SET output = COALESCE(made.output, {_ACTION}.output), input = COALESCE(made.input, {_ACTION}.input),
+            planned_input = CASE WHEN made.input IS NULL THEN planned_input
+                ELSE COALESCE(planned_input, {_ACTION}.input) END
         FROM {table} AS made WHERE {_ACTION}.id = made.action_id
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
 
 
-def _release(accepted: Sequence[Outcome], running: set[UUID]) -> tuple[Released, int]:
-    over = [outcome.step_id for outcome in accepted if outcome.state == StepState.SUCCESS and outcome.is_awaited]
-    released = open_gates(over, running) if over else Released()
-    delta = released.by_plan.copy()
+def _release(
+    accepted: Sequence[Outcome],
+    running: set[UUID],
+    known: Mapping[int, _Accepted],
+    result: Recorded,
+    delta: Counter[UUID],
+) -> None:
+    """Make ready what waited for these outcomes, count, and tell the orchestrator about plans that came to rest."""
     for outcome in accepted:
-        if outcome.state != StepState.READY:
+        if outcome.state not in ACTIVE_STEP_STATES and outcome.phase != Phase.HOOK:
             delta[outcome.plan_id] -= 1
-    return released, adjust_active(delta)
+    over = [outcome.step_id for outcome in accepted if outcome.state == StepState.SUCCESS and outcome.is_awaited]
+    if over:
+        released = open_gates(over, running)
+        delta.update(released.by_plan)
+        result.ready += released.by_queue
+    decided = [outcome for outcome in accepted if outcome.phase == Phase.RESCUE and outcome.state != StepState.READY]
+    for outcome in decided:
+        failed = Step.objects.filter(plan_id=outcome.plan_id, state=StepState.ERROR, rescue=Rescue.UNDECIDED)
+        failed.update(rescue=outcome.rescue or Rescue.PAUSE)
+    asked = [outcome for outcome in accepted if outcome.phase == Phase.SKIP and outcome.state not in ACTIVE_STEP_STATES]
+    if asked:
+        changed = skipping.conclude(asked, running)
+        delta.update(changed.active)
+        result.ready += changed.ready
+    freed = {known[o.step_id].limit_key for o in accepted if o.state not in ACTIVE_STEP_STATES} - {None}
+    if freed:
+        result.ready += admit([key for key in freed if key is not None])
+    result.settled = adjust_active(delta)
 
 
 def _json(value: Any) -> str | None:

@@ -63,6 +63,7 @@ def _outcome(step: Any, was_started: bool) -> Outcome:  # a Step with its annota
         is_awaited=step.is_awaited,
         state=StepState.READY,
         ended_as=None,
+        phase=step.phase,
     )
     if was_started:
         outcome.ended_as = EndedAs.LOST

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
-from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
+from dynflow_app.models.base import in_sql, is_any_of, ledger_connection, now_sql, values_table
 
 _STEP = Step._meta.db_table
 _GATE = Gate._meta.db_table
@@ -24,11 +25,7 @@ class Released:
 
     by_plan: Counter[UUID] = field(default_factory=Counter)
     by_queue: Counter[str] = field(default_factory=Counter)
-
-    def add(self, plan_id: UUID, queue: str) -> None:
-        """Count one step."""
-        self.by_plan[plan_id] += 1
-        self.by_queue[queue] += 1
+    """Without those that their limit holds back."""
 
 
 def open_gates(ended_steps: Collection[int], of_plans: Collection[UUID]) -> Released:
@@ -37,6 +34,8 @@ def open_gates(ended_steps: Collection[int], of_plans: Collection[UUID]) -> Rele
     Steps of plans not in `of_plans` (they are not running) stay pending behind their open gate.
     The plans must be locked.
     """
+    if not ended_steps:
+        return Released()
     opened: list[int] = []
     fresh, awaited = _count_down("step_id", ended_steps)
     while fresh:
@@ -51,7 +50,7 @@ def release_frontier(plan_ids: Collection[UUID]) -> Released:
     plans = [ExecutionPlan._meta.pk.get_db_prep_value(plan_id, connection) for plan_id in plan_ids]
     inside, parameters = is_any_of(connection, "plan_id", plans)
     is_open = f"(gate_id IS NULL OR EXISTS (SELECT 1 FROM {_GATE} WHERE {_GATE}.id = gate_id AND waits_for = 0))"  # noqa: S608 - names are ours
-    return _ready(f"{inside} AND phase = 'run' AND {is_open}", parameters)
+    return _ready(f"{inside} AND {_IN_FLOW} AND {is_open}", parameters)
 
 
 def adjust_active(delta: Counter[UUID]) -> int:
@@ -98,19 +97,31 @@ def _make_ready(gates: Collection[int], of_plans: Collection[UUID]) -> Released:
     plans = [ExecutionPlan._meta.pk.get_db_prep_value(plan_id, connection) for plan_id in of_plans]
     behind, gate_parameters = is_any_of(connection, "gate_id", gates)
     inside, plan_parameters = is_any_of(connection, "plan_id", plans)
-    return _ready(f"{behind} AND {inside} AND phase = 'run'", gate_parameters + plan_parameters)
+    return _ready(f"{behind} AND {inside} AND {_IN_FLOW}", gate_parameters + plan_parameters)
 
 
 def _ready(condition: str, parameters: list[Any]) -> Released:
     released = Released()
     connection = ledger_connection()
     sql = f"""
-        UPDATE {_STEP} SET state = 'ready', ready_at = {now_sql(connection)}
-        WHERE {condition} AND state = 'pending' RETURNING plan_id, queue
+        UPDATE {_STEP} SET state = 'ready', ready_at = {now_sql(connection)}, is_held = limit_key IS NOT NULL,
+            alarm = CASE WHEN start_timeout IS NULL THEN '' ELSE 'start' END,
+            alarm_at = CASE WHEN start_timeout IS NOT NULL THEN {in_sql(connection, "start_timeout")} END
+        WHERE {condition} AND state = 'pending' RETURNING plan_id, queue, limit_key
     """  # noqa: S608 - names are ours
     key = ExecutionPlan._meta.pk
+    limits = set()
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        for plan_id, queue in cursor.fetchall():
-            released.add(key.to_python(plan_id), queue)
+        for plan_id, queue, limit in cursor.fetchall():
+            released.by_plan[key.to_python(plan_id)] += 1
+            if limit is None:
+                released.by_queue[queue] += 1
+            else:
+                limits.add(limit)
+    if limits:
+        released.by_queue += admit(limits)
     return released
+
+
+_IN_FLOW = "phase IN ('run', 'revert')"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dynflow_app.models.action import Action, OutputChunk
 from dynflow_app.models.envelope import Envelope
+from dynflow_app.models.event import Event
 from dynflow_app.models.execution_plan import ExecutionPlan
 from dynflow_app.models.gate import Dependency, Gate
 from dynflow_app.models.history import HistoryEntry
 from dynflow_app.models.leadership import Leadership, Term
+from dynflow_app.models.limit import Limit
 from dynflow_app.models.step import Attempt, Step
 from dynflow_app.models.world import World, WorldKind
 
@@ -19,10 +21,12 @@ __all__ = [
     "Attempt",
     "Dependency",
     "Envelope",
+    "Event",
     "ExecutionPlan",
     "Gate",
     "HistoryEntry",
     "Leadership",
+    "Limit",
     "OutputChunk",
     "Step",
     "Term",

@@ -27,6 +27,12 @@ class Action(models.Model):
         _("planned by"), null=True, blank=True, help_text=_("Number of the action that planned this one.")
     )
     input = models.JSONField(_("input"), default=dict, blank=True)
+    planned_input = models.JSONField(
+        _("planned input"),
+        null=True,
+        blank=True,
+        help_text=_("The input before its references were replaced by values; empty if it had none."),
+    )
     output = models.JSONField(_("output"), default=dict, blank=True)
     consumes = models.JSONField(
         _("consumes"),

@@ -102,9 +102,21 @@ def now_sql(connection: BaseDatabaseWrapper) -> str:
 
 def ago_sql(connection: BaseDatabaseWrapper, seconds: str) -> str:
     """The database's clock minus `seconds`, an expression."""
+    return in_sql(connection, f"-({seconds})")
+
+
+def in_sql(connection: BaseDatabaseWrapper, seconds: str) -> str:
+    """The database's clock plus `seconds`, an expression."""
     if is_postgresql(connection):
-        return f"(STATEMENT_TIMESTAMP() - make_interval(secs => {seconds}))"
-    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', printf('-%%.6f seconds', {seconds}))"
+        return f"(STATEMENT_TIMESTAMP() + make_interval(secs => {seconds}))"
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', printf('%%+.6f seconds', {seconds}))"
+
+
+def seconds_until_sql(connection: BaseDatabaseWrapper, column: str) -> str:
+    """How many seconds `column` lies in the future, by the database's clock; negative in the past."""
+    if is_postgresql(connection):
+        return f"EXTRACT(EPOCH FROM {column} - STATEMENT_TIMESTAMP())::double precision"
+    return f"((JULIANDAY({column}) - JULIANDAY('NOW')) * 86400.0)"
 
 
 _SQLITE_NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"

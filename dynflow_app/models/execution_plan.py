@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from dynflow_app import clock
 from dynflow_app.exceptions import DynflowError, WaitTimeoutError
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
-from dynflow_app.states import LIVE_PLAN_STATES, PlanResult, PlanState
+from dynflow_app.states import LIVE_PLAN_STATES, MadeAs, PlanResult, PlanState
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -52,6 +52,24 @@ class ExecutionPlan(models.Model):
     active_steps = models.IntegerField(
         _("active steps"), default=0, help_text=_("Steps that are ready, running or suspended.")
     )
+    queue = models.CharField(_("queue"), max_length=100, blank=True, help_text=_("Of its entry action."))
+    fail_fast = models.BooleanField(
+        _("fail fast"), default=False, help_text=_("Whether no step starts any more once one has failed.")
+    )
+    is_frozen = models.BooleanField(_("is frozen"), default=False, help_text=_("Whether it must not start yet."))
+    hooks = models.JSONField(
+        _("hooks"), default=list, blank=True, help_text=_("Numbers of the actions that have hooks.")
+    )
+    made_from = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="derived",
+        db_index=False,
+        verbose_name=_("made from"),
+    )
+    made_as = models.CharField(_("made as"), max_length=8, blank=True, choices=MadeAs.choices)
     priority = models.SmallIntegerField(_("priority"), default=0)
     tags = models.JSONField(_("tags"), default=list, blank=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)
@@ -70,6 +88,9 @@ class ExecutionPlan(models.Model):
         ordering = ("-created_at", "-id")
         indexes = (
             models.Index(fields=("-created_at", "-id"), name="dynflow_plan_to_list"),
+            models.Index(
+                fields=("made_from",), name="dynflow_plan_derived", condition=models.Q(made_from__isnull=False)
+            ),
             models.Index(
                 fields=("state", "created_at"),
                 name="dynflow_plan_to_sweep",

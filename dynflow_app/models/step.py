@@ -11,7 +11,7 @@ from dynflow_app.models.base import LedgerManager, LedgerQuerySet
 from dynflow_app.models.execution_plan import ExecutionPlan
 from dynflow_app.models.gate import Gate
 from dynflow_app.models.world import World
-from dynflow_app.states import ACTIVE_STEP_STATES, Phase, StepState
+from dynflow_app.states import ACTIVE_STEP_STATES, Alarm, Cause, Phase, Rescue, StepState, StopRequest
 
 
 class StepQuerySet(LedgerQuerySet["Step"]):
@@ -58,6 +58,36 @@ class Step(models.Model):
     is_idempotent = models.BooleanField(
         _("is idempotent"), default=False, help_text=_("Whether it may run again after its process vanished.")
     )
+    cause = models.CharField(
+        _("cause"),
+        max_length=8,
+        choices=Cause.choices,
+        default=Cause.START,
+        help_text=_("What its next invocation answers."),
+    )
+    alarm = models.CharField(_("alarm"), max_length=8, choices=Alarm.choices, default=Alarm.NONE, blank=True)
+    alarm_at = models.DateTimeField(_("alarm at"), null=True, blank=True)
+    deadline_at = models.DateTimeField(_("deadline"), null=True, blank=True)
+    start_timeout = models.FloatField(
+        _("start time-out"), null=True, blank=True, help_text=_("Seconds it may wait for a worker.")
+    )
+    stop_request = models.CharField(
+        _("stop request"), max_length=8, choices=StopRequest.choices, default=StopRequest.NONE, blank=True
+    )
+    rescue = models.CharField(_("rescue"), max_length=8, choices=Rescue.choices, default=Rescue.UNDECIDED, blank=True)
+    failures = models.PositiveSmallIntegerField(
+        _("failures"), default=0, help_text=_("Tries that failed since it began or was resumed.")
+    )
+    is_addressed = models.BooleanField(
+        _("is addressed"), default=False, help_text=_("Whether an event was ever sent to it.")
+    )
+    limit_key = models.CharField(_("limit"), max_length=255, null=True, blank=True)
+    is_held = models.BooleanField(
+        _("is held"), default=False, help_text=_("Whether, though ready, it waits for its limit to let it pass.")
+    )
+    weight = models.FloatField(_("weight"), default=1.0, help_text=_("Its share of the plan's progress."))
+    progress = models.FloatField(_("progress"), default=0.0, help_text=_("From 0 to 1, while it runs or waits."))
+    ran_for = models.FloatField(_("ran for"), default=0.0, help_text=_("Seconds in user code, over all attempts."))
     error = models.JSONField(_("error"), null=True, blank=True)
     ready_at = models.DateTimeField(_("ready at"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
@@ -71,7 +101,11 @@ class Step(models.Model):
         ordering = ("plan", "number")
         constraints = (
             models.UniqueConstraint(fields=("plan", "number"), name="dynflow_step_number"),
-            models.UniqueConstraint(fields=("action", "phase"), name="dynflow_step_once_a_phase"),
+            models.UniqueConstraint(
+                fields=("action", "phase"),
+                condition=models.Q(phase__in=("run", "finalize", "revert")),
+                name="dynflow_step_once_a_phase",
+            ),
             models.CheckConstraint(
                 condition=~models.Q(state="running") | models.Q(world__isnull=False, attempt__gt=0),
                 name="dynflow_step_running_somewhere",
@@ -83,7 +117,18 @@ class Step(models.Model):
                 models.F("priority").desc(),
                 "id",
                 name="dynflow_step_to_claim",
-                condition=models.Q(state="ready"),
+                condition=models.Q(state="ready", is_held=False),
+            ),
+            models.Index(fields=("alarm_at",), name="dynflow_step_to_wake", condition=models.Q(alarm_at__isnull=False)),
+            models.Index(
+                fields=("limit_key", "is_held"),
+                name="dynflow_step_to_admit",
+                condition=models.Q(limit_key__isnull=False, state__in=("ready", "running", "suspended")),
+            ),
+            models.Index(
+                fields=("world",),
+                name="dynflow_step_to_stop",
+                condition=~models.Q(stop_request="") & models.Q(state="running"),
             ),
             models.Index(fields=("gate",), name="dynflow_step_to_release", condition=models.Q(state="pending")),
             models.Index(fields=("world",), name="dynflow_step_to_recover", condition=models.Q(state="running")),

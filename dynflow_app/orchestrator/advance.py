@@ -7,20 +7,22 @@ Plans that changed or vanished meanwhile are left out: their rows no longer say 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
-from dynflow_app import probes
+from dynflow_app import copying, probes
 from dynflow_app.engine.director import Decision, Verdict, decide
+from dynflow_app.ledger import ending, skipping
 from dynflow_app.ledger.finalizing import make_finalize_ready
 from dynflow_app.ledger.releasing import adjust_active, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
-from dynflow_app.states import Phase, PlanResult, PlanState
+from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
+from dynflow_app.states import COUNTED_PHASES, Phase, PlanResult, PlanState, StepState
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class Advanced:
 
 def start(plan_ids: Collection[UUID]) -> Advanced:
     """Start planned plans: their first steps become ready. Those without run steps are decided at once."""
-    starting = list(_locked(plan_ids, PlanState.PLANNED).values_list("id", flat=True))
+    starting = list(_locked(plan_ids, PlanState.PLANNED).filter(is_frozen=False).values_list("id", flat=True))
     if not starting:
         return Advanced()
     ExecutionPlan.objects.filter(id__in=starting).transition(
@@ -52,15 +54,46 @@ def settle(plan_ids: Collection[UUID]) -> Advanced:
     """Decide about running plans of which no step is active."""
     advanced = Advanced()
     quiet = list(_locked(plan_ids, PlanState.RUNNING).filter(active_steps=0).values_list("id", flat=True))
-    if not quiet:
-        return advanced
-    by_decision: defaultdict[Decision, list[UUID]] = defaultdict(list)
-    for plan_id, (run, finalize) in _count_steps(quiet).items():
-        by_decision[decide(run, finalize)].append(plan_id)
-    probes.reached(probes.Probe.DECISION_MADE)
-    for decision, ids in by_decision.items():
-        _apply(decision, ids, advanced)
+    while quiet:  # what was decided may bring a plan to rest again at once
+        quiet = _decide(quiet, advanced)
     return advanced
+
+
+def _decide(plan_ids: Collection[UUID], advanced: Advanced) -> list[UUID]:
+    """Decide about these plans and apply it; returns those that need another decision."""
+    by_decision: defaultdict[Decision, list[UUID]] = defaultdict(list)
+    counts = _count_steps(plan_ids)
+    failing = [plan_id for plan_id, phases in counts.items() if any(each.get(StepState.ERROR) for each in phases)]
+    failed = failed_steps(failing) if failing else {}
+    for plan_id, (run, finalize) in counts.items():
+        by_decision[decide(run, finalize, [step.rescue for step in failed.get(plan_id, ())])].append(plan_id)
+    probes.reached(probes.Probe.DECISION_MADE)
+    again: list[UUID] = []
+    for decision, ids in by_decision.items():
+        match decision.verdict:
+            case Verdict.RESCUE:
+                ready, decided = find_out({plan_id: failed[plan_id] for plan_id in ids})
+                advanced.ready += ready
+                again += decided
+            case Verdict.SKIP:
+                again += _skip(ids, failed, advanced)
+            case _:
+                _apply(decision, ids, advanced)
+    return again
+
+
+def _skip(plan_ids: list[UUID], failed: Mapping[UUID, Sequence[Failed]], advanced: Advanced) -> list[UUID]:
+    """Returns the plans in which nothing became active by it."""
+    quiet = []
+    for plan_id in plan_ids:
+        steps = Step.objects.filter(id__in=[each.step_id for each in failed[plan_id]]).select_related("action")
+        changed = skipping.begin(list(steps), [plan_id])
+        advanced.ready += changed.ready
+        if changed.active[plan_id]:
+            adjust_active(changed.active)
+        else:
+            quiet.append(plan_id)
+    return quiet
 
 
 def _locked(plan_ids: Collection[UUID], state: PlanState) -> ExecutionPlanQuerySet:
@@ -71,31 +104,32 @@ def _locked(plan_ids: Collection[UUID], state: PlanState) -> ExecutionPlanQueryS
 
 def _count_steps(plan_ids: Collection[UUID]) -> dict[UUID, tuple[dict[str, int], dict[str, int]]]:
     counts: dict[UUID, tuple[dict[str, int], dict[str, int]]] = {plan_id: ({}, {}) for plan_id in plan_ids}
-    rows = Step.objects.filter(plan_id__in=plan_ids).order_by().values_list("plan_id", "phase", "state")
+    steps = Step.objects.filter(plan_id__in=plan_ids, phase__in=COUNTED_PHASES).order_by()
+    rows = steps.values_list("plan_id", "phase", "state")
     for plan_id, phase, state, number in rows.annotate(number_of=Count("id")):
         counts[plan_id][phase == Phase.FINALIZE][state] = number
     return counts
 
 
 def _apply(decision: Decision, plan_ids: list[UUID], advanced: Advanced) -> None:
-    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
     match decision.verdict:
-        case Verdict.FINALIZE:
-            advanced.ready += make_finalize_ready(plan_ids)
-        case Verdict.PAUSE:
-            plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=decision.result, revision=F("revision") + 1)
-            advanced.settled.update(dict.fromkeys(plan_ids, decision))
-        case Verdict.STOP:
-            plans.transition(
-                [PlanState.RUNNING],
-                PlanState.STOPPED,
-                result=decision.result,
-                ended_at=Now(),
-                revision=F("revision") + 1,
-            )
-            advanced.settled.update(dict.fromkeys(plan_ids, decision))
         case Verdict.WAIT:  # a step became active after all: whoever ends it sends another envelope
             return
+        case Verdict.FINALIZE:
+            advanced.ready += make_finalize_ready(plan_ids)
+            return
+        case Verdict.PAUSE:
+            advanced.ready += ending.pause(plan_ids, decision.result)
+        case Verdict.CANCEL:
+            ending.cancel_rest(plan_ids)
+            advanced.ready += ending.stop(plan_ids, decision.result)
+        case Verdict.REVERT:
+            advanced.ready += ending.stop(plan_ids, decision.result)
+            for plan in ExecutionPlan.objects.filter(id__in=plan_ids):
+                copying.reverse(plan, triggered_by="rescue")
+        case Verdict.STOP:
+            advanced.ready += ending.stop(plan_ids, decision.result)
+    advanced.settled.update(dict.fromkeys(plan_ids, decision))
 
 
 def quarantine(plan_id: UUID, error: dict[str, object]) -> None:

@@ -77,5 +77,5 @@ def _committed(advanced: advance.Advanced) -> None:
     probes.reached(probes.Probe.DECISION_COMMITTED)
     transport.get().ring_queues(advanced.ready)
     for plan_id, decision in advanced.settled.items():
-        state = PlanState.STOPPED if decision.verdict is Verdict.STOP else PlanState.PAUSED
+        state = PlanState.PAUSED if decision.verdict is Verdict.PAUSE else PlanState.STOPPED
         announce(plan_settled, ExecutionPlan, plan_id=plan_id, state=state.value, result=decision.result.value)

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from dynflow_app import transport
 from dynflow_app.conf import settings
+from dynflow_app.ledger import limiting
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Step, Term
 from dynflow_app.models.base import ledger_alias
@@ -25,16 +26,17 @@ class Swept:
 
     rung: int = 0
     plans: int = 0
+    admitted: int = 0
 
 
 def run_once(term: Term) -> Swept:
     """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about."""
-    return Swept(rung=_ring_again(), plans=_address_forgotten(term))
+    return Swept(rung=_ring_again(), plans=_address_forgotten(term), admitted=_admit_again(term))
 
 
 def _ring_again() -> int:
     waiting = Step.objects.filter(
-        state=StepState.READY, ready_at__lt=Now() - timedelta(seconds=settings.SWEEP_INTERVAL / 2)
+        state=StepState.READY, is_held=False, ready_at__lt=Now() - timedelta(seconds=settings.SWEEP_INTERVAL / 2)
     )
     by_queue = dict(waiting.order_by().values_list("queue").annotate(number_of=Count("id")))
     if by_queue:
@@ -42,10 +44,21 @@ def _ring_again() -> int:
     return sum(by_queue.values())
 
 
+def _admit_again(term: Term) -> int:
+    """Let limited steps pass that nobody let pass when it was their turn."""
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        admitted = limiting.admit(limiting.keys_with_held_steps())
+    transport.get().ring_queues(admitted)
+    return sum(admitted.values())
+
+
 def _address_forgotten(term: Term) -> int:
     with transaction.atomic(using=ledger_alias()):
         term.check()
-        quiet = ExecutionPlan.objects.filter(state__in=(PlanState.PLANNED, PlanState.RUNNING), active_steps=0)
+        quiet = ExecutionPlan.objects.filter(
+            state__in=(PlanState.PLANNED, PlanState.RUNNING), active_steps=0, is_frozen=False
+        )
         unaddressed = quiet.exclude(Exists(Envelope.objects.filter(plan=OuterRef("pk")))).order_by("created_at")
         envelopes = [
             Envelope(

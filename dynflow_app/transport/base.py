@@ -49,3 +49,11 @@ class Transport(Protocol):
 
     def check(self) -> None:
         """Raise `TransportError`, naming the address without secrets, unless rings can be heard now."""
+
+    def is_suspended(self) -> bool:
+        """Whether RQ's workers were told to take no jobs. Answers, or raises `TransportError`, in a fraction of a
+        second: for people who wait for a page."""
+
+    def stock_workers(self, queue: str) -> int:
+        """How many RQ workers of other classes than ours are registered for `queue`; ours are in the ledger. As quick
+        as `is_suspended`; raises `TransportError`."""

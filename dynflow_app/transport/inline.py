@@ -62,6 +62,14 @@ class InlineTransport:
     def check(self) -> None:
         """There is nothing that could be unreachable."""
 
+    def is_suspended(self) -> bool:
+        """There are no RQ workers."""
+        return False
+
+    def stock_workers(self, queue: str) -> int:
+        """None."""
+        return 0
+
 
 def _wait(event: threading.Event, timeout: float) -> bool:
     rung = event.wait(timeout)

@@ -36,6 +36,8 @@ DRAIN_AGAIN_AFTER = 30
 OWN_WORKERS_KEPT = 3600
 """Seconds after which the names of workers that no longer say that they listen are forgotten."""
 SOCKET_TIMEOUT = 5.0
+ASKING_TIMEOUT = 0.25
+"""Seconds that a question of the console may take."""
 
 
 class RqTransport:
@@ -90,7 +92,22 @@ class RqTransport:
         try:
             self._client.ping()
         except redis.RedisError as error:
-            raise TransportError(f"Redis at {self.address} does not answer: {error}") from error
+            raise self._away(error) from error
+
+    def is_suspended(self) -> bool:
+        """Whether RQ's flag is set."""
+        try:
+            return bool(self._quick_client.exists("rq:suspended"))
+        except redis.RedisError as error:
+            raise self._away(error) from error
+
+    def stock_workers(self, queue: str) -> int:
+        """Registered for the queue, not ours, and not expired: RQ leaves the names of killed workers in its sets."""
+        try:
+            foreign = self._quick_client.sdiff([f"rq:workers:{queue}", self._own_workers(queue)])
+            return int(self._quick_client.exists(*foreign)) if foreign else 0
+        except redis.RedisError as error:
+            raise self._away(error) from error
 
     @property
     def address(self) -> str:
@@ -127,18 +144,17 @@ class RqTransport:
 
     @cached_property
     def _client(self) -> redis.Redis:
-        name = settings.ORCHESTRATOR_QUEUE
-        try:
-            client: redis.Redis = get_redis_connection(django_settings.RQ_QUEUES[name])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ImproperlyConfigured(
-                f"RQ_QUEUES[{name!r}] must say where Redis is, such as {{'URL': 'redis://localhost:6379/0'}}: {error!r}"
-            ) from error
-        # The defaults of redis-py retry silently for a minute; the callers here know better what to do meanwhile.
-        client.connection_pool.connection_kwargs.update(
-            socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT, retry=Retry(NoBackoff(), 1)
-        )
-        return client
+        return _limited(_connection(), SOCKET_TIMEOUT, retries=1)
+
+    @cached_property
+    def _quick_client(self) -> redis.Redis:
+        client = _connection()
+        if client.connection_pool is self._client.connection_pool:  # of a cache; short limits would end other waits
+            return client
+        return _limited(client, ASKING_TIMEOUT, retries=0)
+
+    def _away(self, error: Exception) -> TransportError:
+        return TransportError(f"Redis at {self.address} does not answer: {error}")
 
     @cached_property
     def _prefix(self) -> str:
@@ -209,6 +225,25 @@ class RedisLease:
                 self._lock.release()
         except redis.RedisError as error:
             _unheard(error)
+
+
+def _connection() -> redis.Redis:
+    name = settings.ORCHESTRATOR_QUEUE
+    try:
+        client: redis.Redis = get_redis_connection(django_settings.RQ_QUEUES[name])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"RQ_QUEUES[{name!r}] must say where Redis is, such as {{'URL': 'redis://localhost:6379/0'}}: {error!r}"
+        ) from error
+    return client
+
+
+def _limited(client: redis.Redis, timeout: float, *, retries: int) -> redis.Redis:
+    """The defaults of redis-py retry silently for a minute; the callers here know better what to do meanwhile."""
+    client.connection_pool.connection_kwargs.update(
+        socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), retries)
+    )
+    return client
 
 
 def _unheard(error: Exception) -> None:

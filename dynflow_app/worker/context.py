@@ -3,27 +3,69 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+from dynflow_app import signing
+from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.context import ActionRecord
+from dynflow_app.actions.schemas import check_input, check_output
+from dynflow_app.conf import settings
+from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import bounded
-from dynflow_app.messages import Claimed
+from dynflow_app.messages import Claimed, SelfEvent
 from dynflow_app.models import Action
+from dynflow_app.sealing import scrub, seal, secrets_in, unseal
+from dynflow_app.serialization import check_json, resolve
+from dynflow_app.states import Cause, Phase
+from dynflow_app.worker.stopping import Invocation
+
+
+class StepIO(Protocol):
+    """Where what a step says while it runs goes; callable from any thread."""
+
+    def log(self, step: Claimed, text: str) -> None:
+        """An output chunk."""
+
+    def report(self, step: Claimed, progress: float) -> None:
+        """Progress, from 0 to 1."""
 
 
 class StepContext:
-    """Implements `RunContext` for one attempt of one step."""
+    """Implements `RunContext` for one attempt of one step. Secrets are open in here, sealed in what it returns."""
 
-    __slots__ = ("_log", "_step", "attempt", "input", "output", "resolved_input")
-
-    def __init__(self, step: Claimed, resolved: dict[str, Any], log: Callable[[Claimed, str], None]) -> None:
+    def __init__(
+        self,
+        action_class: type[BaseAction],
+        step: Claimed,
+        outputs: dict[int, Any] | None,
+        invocation: Invocation,
+        io: StepIO,
+    ) -> None:
+        self._class = action_class
         self._step = step
-        self._log = log
+        self._io = io
+        self._invocation = invocation
+        stored = seal(resolve(step.input, outputs or {}) if step.consumes else step.input, action_class.sensitive)
+        self.resolved_input = json.dumps(stored) if step.consumes else None  # before user code can change it
+        self.secrets = secrets_in(stored) | secrets_in(step.output)
         self.attempt = step.attempt
-        self.input = resolved
-        self.resolved_input = json.dumps(resolved) if step.consumes else None  # before user code can change it
-        self.output: dict[str, Any] = {}
+        self.input = check_input(action_class, unseal(stored)) if step.phase == Phase.RUN else unseal(stored)
+        self.output: dict[str, Any] = unseal(step.output)
+        self._before = json.dumps(step.output)
+        self.error: dict[str, Any] | None = None
+        self.is_woken = step.cause in (Cause.WAKE, Cause.EVENT)
+        self.sent: list[SelfEvent] = []
+        self.progress: float | None = None
+
+    def stored_output(self, *, is_final: bool) -> str | None:
+        """The output as JSON to be stored; None if it did not change. Raises what its checks raise."""
+        check_json(self.output, f"{self._class.__name__}.output", settings.PAYLOAD_LIMIT)
+        output = check_output(self._class, self.output) if is_final else self.output
+        sealed = seal(output, self._class.sensitive)
+        self.secrets |= secrets_in(sealed)
+        stored = json.dumps(sealed)
+        return None if stored == self._before else stored
 
     @property
     def plan_id(self) -> str:
@@ -39,7 +81,27 @@ class StepContext:
         """Append an output chunk; written to the ledger within moments. Raises TypeError for anything but text."""
         if not isinstance(text, str):  # here it fails this step; at the ledger it would fail all steps around it
             raise TypeError(f"log() takes text, not {type(text).__name__}: write self.log(str(value)).")
-        self._log(self._step, bounded(text))
+        self._io.log(self._step, bounded(scrub(text, self.secrets)))
+
+    def check_cancelled(self) -> None:
+        """Raise what ends this invocation, if the step was told to end."""
+        self._invocation.check()
+
+    def report(self, progress: float) -> None:
+        """Written to the ledger within moments."""
+        self.progress = progress
+        self._io.report(self._step, progress)
+
+    def send_to_self(self, event: SelfEvent) -> None:
+        """Kept until this invocation ends."""
+        check_json(event.data, f"the data of event {event.name!r}", settings.PAYLOAD_LIMIT)
+        self.sent.append(event)
+
+    def callback_url(self, name: str, expires_in: float) -> str:
+        """Signed, and good for one POST. Raises `PlanningError` outside of run()."""
+        if self._step.phase != Phase.RUN:
+            raise PlanningError("callback_url() belongs into run(): only that can suspend and get the event.")
+        return signing.callback_url(self._step.step_id, name, expires_in)
 
     def planned_actions(self, number: int, name: str | None) -> Iterator[ActionRecord]:
         """What the ledger has of the actions that action `number` planned."""
@@ -51,8 +113,8 @@ class StepContext:
             yield ActionRecord(
                 number=action.number,
                 name=action.name,
-                input=action.input,
-                output=action.output,
+                input=unseal(action.input),
+                output=unseal(action.output),
                 state=run.state if run else None,
                 error=run.error if run else None,
             )

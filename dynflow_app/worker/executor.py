@@ -1,14 +1,16 @@
 """The pipeline for one step: find its class, resolve its input, run user code, check what it produced.
 
 User code may raise anything, leave a broken transaction behind, or produce what cannot be stored; all of it becomes an
-outcome. Only the finalize phase shares a transaction with the ledger, so that its effects and its record are one.
+outcome. Finalize phases and atomic steps share a transaction with the ledger, so that their effects and their record
+are one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +20,27 @@ from dynflow_app import clock, probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
 from dynflow_app.actions.context import refuse_unfinished
-from dynflow_app.conf import settings
-from dynflow_app.exceptions import WrongStateError
+from dynflow_app.actions.middleware import Hook, chain, entered
+from dynflow_app.exceptions import Cancel, WrongStateError
 from dynflow_app.ledger.claiming import outputs_for
-from dynflow_app.ledger.errors import describe
 from dynflow_app.ledger.finalizing import load_phase, record_failed_phase, record_phase
-from dynflow_app.ledger.recording import Recorded
+from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models import Action
+from dynflow_app.models import Step
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.world import World
-from dynflow_app.serialization import check_json, resolve
-from dynflow_app.states import Phase, StepState
-from dynflow_app.worker.context import StepContext
+from dynflow_app.states import Alarm, Cause, Phase, StepState
+from dynflow_app.worker import asides
+from dynflow_app.worker.context import StepContext, StepIO
+from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, failure, handed_back, succeeded, timed
+from dynflow_app.worker.stopping import Invocation
 
-Log = Callable[[Claimed, str], None]
+Outputs = dict[int, Any] | None
 
 
 @dataclass(slots=True)
-class FinalizeEnded:
-    """The end of a finalize phase: what is left to record, and what has been recorded."""
+class SelfRecorded:
+    """The end of what shares its transaction with the ledger: what is left to record, and what has been recorded."""
 
     step: Claimed
     outcomes: list[Outcome]
@@ -45,117 +48,189 @@ class FinalizeEnded:
 
 
 def is_async(step: Claimed) -> bool:
-    """Whether the step's ``run`` is a coroutine function; an unknown class fails in a thread, where it is reported."""
+    """Whether the step's code is a coroutine function; an unknown class is parked by a thread."""
     action_class = registry.known(step.action_name)
-    return (
-        action_class is not None
-        and step.phase == Phase.RUN
-        and inspect.iscoroutinefunction(getattr(action_class, "run", None))
-    )
+    if action_class is None or step.phase not in (Phase.RUN, Phase.REVERT):
+        return False
+    name = _METHODS.get(step.cause, step.phase) if step.phase == Phase.RUN else step.phase
+    return inspect.iscoroutinefunction(getattr(action_class, name, None)) and not action_class.isolated
 
 
-def execute(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> Outcome:
+def execute(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO) -> Outcome:
     """Run a blocking step to its end."""
     started = clock.monotonic()
+    context = action = None
     try:
-        context, action = _prepare(step, outputs, log)
-        returned = _method(type(action), step)(action)
-        refuse_unfinished(returned, f"{step.phase}() of {step.action_name}")
-        return _succeeded(step, context, started)
+        invocation.check()
+        if step.phase == Phase.RESCUE:
+            return _rescued(step, invocation, io, started)
+        context, action = _prepare(step, outputs, invocation, io)
+        call = _call(step, action, invocation, io)
+        with invocation.in_thread(), _middleware(step, action):
+            returned = call()
+            if inspect.iscoroutine(returned) and type(action).isolated:
+                asyncio.run(returned)
+            else:
+                refuse_unfinished(returned, f"{step.phase}() of {step.action_name}")
+        probes.reached(probes.Probe.USER_CODE_RETURNED)
+        return succeeded(step, context, started)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of user code must not end the worker
-        return failure(step, error, started)
+        return ended_early(step, error, started, invocation, action, context)
 
 
-async def execute_async(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> Outcome:
-    """Run a step whose ``run`` is a coroutine function."""
+async def execute_async(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO) -> Outcome:
+    """Run a step whose code is a coroutine function."""
     started = clock.monotonic()
+    context = action = None
     try:
-        context, action = _prepare(step, outputs, log)
-        await _method(type(action), step)(action)
-        return _succeeded(step, context, started)
+        invocation.check()
+        context, action = _prepare(step, outputs, invocation, io)
+        call = _call(step, action, invocation, io)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for mypy; a coroutine runs in a task
+        with invocation.in_task(asyncio.get_running_loop(), task), _middleware(step, action):
+            await call()
+        probes.reached(probes.Probe.USER_CODE_RETURNED)
+        return succeeded(step, context, started)
     except BaseException as error:
-        return failure(step, error, started)
+        return ended_early(step, error, started, invocation, action, context)
 
 
-def execute_finalize(first: Claimed, world: World, log: Log) -> FinalizeEnded:
+def execute_finalize(first: Claimed, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
     """Run the finalize phase that `first` was claimed for and record it, in one transaction."""
+    return _self_recording(first, lambda: _finalize(first, world, invocation, io))
+
+
+def execute_atomic(step: Claimed, outputs: Outputs, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
+    """Run a step and record its success in one transaction; what it wrote goes if it does not succeed."""
+
+    def run() -> SelfRecorded:
+        outcome = None
+        try:
+            with transaction.atomic(using=ledger_alias()):
+                outcome = execute(step, outputs, invocation, io)
+                if outcome.ended_as not in (EndedAs.SUCCEEDED, EndedAs.SUSPENDED):
+                    raise _RolledBackError
+                recorded = record([outcome], worker=str(world))
+                if recorded.refused:
+                    raise WrongStateError("This step was taken from the worker that ran it; its work is rolled back.")
+                return SelfRecorded(step, [], recorded)
+        except _RolledBackError:
+            return SelfRecorded(step, [outcome] if outcome else [], Recorded())
+
+    return _self_recording(step, run)
+
+
+def _self_recording(step: Claimed, work: Callable[[], SelfRecorded]) -> SelfRecorded:
     try:
-        return FinalizeEnded(first, [], _finalize(first, world, log))
-    except WrongStateError:  # somebody took the phase from us; its fate is in other hands
-        return FinalizeEnded(first, [], Recorded())
+        return work()
+    except WrongStateError:  # somebody took the step from us; its fate is in other hands
+        return SelfRecorded(step, [], Recorded())
     except Exception as error:
-        if is_outage(error):  # with the database went all that the phase did
-            return FinalizeEnded(first, [handed_back(first)], Recorded())
+        if is_outage(error):  # with the database went all that was done
+            return SelfRecorded(step, [handed_back(step)], Recorded())
         # such as a constraint that is checked at the commit
-        return FinalizeEnded(first, [failure(first, error, clock.monotonic())], Recorded())
+        return SelfRecorded(step, [failure(step, error, clock.monotonic())], Recorded())
 
 
-def _finalize(first: Claimed, world: World, log: Log) -> Recorded:
+def _finalize(first: Claimed, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
     outcomes: list[Outcome] = []
     try:
         with transaction.atomic(using=ledger_alias()):
             for step in load_phase(first):
-                outcomes.append(execute(step, outputs_for([step]).get(step.plan_id), log))
-                if outcomes[-1].state is StepState.ERROR:
-                    raise _PhaseFailedError
+                outcomes.append(execute(step, outputs_for([step]).get(step.plan_id), invocation, io))
+                if outcomes[-1].state is not StepState.SUCCESS:
+                    raise _RolledBackError
             probes.reached(probes.Probe.FINALIZE_RETURNED)
-            return record_phase(outcomes, world_id=world.pk, worker=str(world))
-    except _PhaseFailedError:
+            return SelfRecorded(first, [], record_phase(outcomes, world_id=world.pk, worker=str(world)))
+    except _RolledBackError:
+        started, ended = outcomes[0], outcomes[-1]
+        if ended.alarm == Alarm.PARKED or ended.state is StepState.CANCELLED:  # the phase waits, or ends, as one
+            started.state, started.alarm, started.alarm_in = ended.state, ended.alarm, ended.alarm_in
+            started.ended_as, started.error, started.output = ended.ended_as, ended.error, None
+            return SelfRecorded(first, [started], Recorded())
         with transaction.atomic(using=ledger_alias()):
-            return record_failed_phase(outcomes[0], outcomes[-1], world_id=world.pk, worker=str(world))
+            recorded = record_failed_phase(started, ended, world_id=world.pk, worker=str(world))
+        return SelfRecorded(first, [], recorded)
 
 
-def handed_back(step: Claimed) -> Outcome:
-    """The outcome of a step that was claimed and not started."""
-    return _outcome(step, StepState.READY, None)
+class _RolledBackError(Exception):
+    """Rolls the transaction back that user code and the ledger share."""
 
 
-def failure(step: Claimed, error: BaseException, started: float) -> Outcome:
-    """The outcome of a step whose code raised `error`."""
-    outcome = _outcome(step, StepState.ERROR, EndedAs.FAILED)
-    outcome.ended = clock.monotonic()
-    outcome.seconds = outcome.ended - started
-    outcome.error = describe(error)
+def _rescued(step: Claimed, invocation: Invocation, io: StepIO, started: float) -> Outcome:
+    decision, error = asides.rescue(step, invocation, io)
+    outcome = timed(blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)
+    outcome.rescue, outcome.error = decision, error
     return outcome
 
 
-class _PhaseFailedError(Exception):
-    """Rolls the finalize phase back."""
-
-
-def _prepare(step: Claimed, outputs: dict[int, Any] | None, log: Log) -> tuple[StepContext, BaseAction]:
-    action_class = registry.find(step.action_name)
-    given = resolve(step.input, outputs or {}) if step.consumes else step.input
-    context = StepContext(step, given, log)
-    if step.phase == Phase.FINALIZE:  # it goes on with what run() left
-        context.output = Action.objects.values_list("output", flat=True).get(pk=step.action_id)
+def _prepare(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO) -> tuple[StepContext, BaseAction]:
+    action_class = registry.known(step.action_name)
+    if action_class is None:
+        raise ParkedError(
+            f"This worker knows no action {step.action_name!r}. Define it in the 'actions' module of an installed app "
+            "and restart the workers; the step goes on by itself as soon as one knows it."
+        )
+    if step.phase in (Phase.RUN, Phase.FINALIZE, Phase.REVERT) and not action_class.has_phase(step.phase):
+        raise ParkedError(
+            f"{step.action_name} has no {step.phase}() any more, but this step was planned for it. Deploy a version "
+            "that has it, or skip the step."
+        )
+    set_deadline(invocation)
+    context = StepContext(action_class, step, outputs, invocation, io)
+    if step.phase == Phase.SKIP:
+        failed = Step.objects.filter(action_id=step.action_id, state=StepState.SKIPPING)
+        context.error = failed.values_list("error", flat=True).first()
     return context, bind(action_class, step.action_number, context)
 
 
-def _method(action_class: type[BaseAction], step: Claimed) -> Callable[..., Awaitable[Any]]:
-    method: Callable[..., Awaitable[Any]] = getattr(action_class, step.phase)
-    return method
+def _call(  # noqa: PLR0911 - one line for each kind
+    step: Claimed, action: BaseAction, invocation: Invocation, io: StepIO
+) -> Callable[[], Any]:
+    """The user code that this invocation is about."""
+    user: Any = action  # its methods are whatever users define
+    if step.phase == Phase.HOOK:
+        return lambda: asides.call_hooks(step, invocation, io)
+    if step.phase == Phase.SKIP:
+        return user.on_skip if action.has_phase("on_skip") else lambda: None
+    if step.phase != Phase.RUN:
+        call: Callable[[], Any] = getattr(user, step.phase)
+        return call
+    if step.cause == Cause.TIMEOUT:
+        return action.on_timeout
+    if step.cause == Cause.CANCEL:
+        return user.cancel if action.has_phase("cancel") else _cancelled
+    if action.has_phase("cancel") and not inspect.iscoroutinefunction(user.cancel):
+        invocation.on_ask(user.cancel, lambda text: io.log(step, text + "\n"))
+    if step.cause == Cause.EVENT and step.event is not None:
+        return lambda: user.run(step.event)
+    run: Callable[[], Any] = user.run
+    return run
 
 
-def _succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
-    ended = clock.monotonic()
-    probes.reached(probes.Probe.USER_CODE_RETURNED)
-    check_json(context.output, f"{step.action_name.rpartition('.')[2]}.output", settings.PAYLOAD_LIMIT)
-    outcome = _outcome(step, StepState.SUCCESS, EndedAs.SUCCEEDED)
-    outcome.ended, outcome.seconds = ended, ended - started
-    if context.output or step.phase == Phase.FINALIZE:  # which may have emptied what run() left
-        outcome.output = json.dumps(context.output)
-    outcome.input = context.resolved_input
-    return outcome
+def _cancelled() -> None:
+    raise Cancel("it was waiting, and nobody had to be asked")
 
 
-def _outcome(step: Claimed, state: StepState, ended_as: EndedAs | None) -> Outcome:
-    return Outcome(
-        step_id=step.step_id,
-        plan_id=step.plan_id,
-        action_id=step.action_id,
-        attempt=step.attempt,
-        is_awaited=step.is_awaited,
-        state=state,
-        ended_as=ended_as,
-    )
+def _middleware(step: Claimed, action: BaseAction) -> AbstractContextManager[Any]:
+    """What surrounds this invocation."""
+    hook: Hook | None = _HOOKS.get(step.phase)
+    if hook is None:
+        return nullcontext()
+    return entered(chain(type(action)), "cancel" if step.cause == Cause.CANCEL else hook, action)
+
+
+def set_deadline(invocation: Invocation) -> None:
+    """Let the time of a step begin to run, or run on."""
+    step = invocation.step
+    action_class = registry.known(step.action_name)
+    if action_class is None or action_class.timeout is None or step.phase not in (Phase.RUN, Phase.REVERT):
+        return
+    remaining = action_class.timeout.total_seconds() if step.remaining is None else step.remaining
+    if step.cause not in (Cause.TIMEOUT, Cause.CANCEL):  # what ends a step is not hurried by the time it exceeded
+        invocation.deadline = clock.monotonic() + max(remaining, 0.0)
+
+
+_HOOKS: dict[str, Hook] = {Phase.RUN: "run", Phase.REVERT: "revert", Phase.FINALIZE: "finalize"}
+_METHODS = {Cause.TIMEOUT: "on_timeout", Cause.CANCEL: "cancel"}

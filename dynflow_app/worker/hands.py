@@ -14,8 +14,11 @@ from django.db import close_old_connections, connections
 
 from dynflow_app import clock
 from dynflow_app.messages import Claimed
-from dynflow_app.worker.executor import Log, execute, execute_async, failure
+from dynflow_app.worker.context import StepIO
+from dynflow_app.worker.executor import Outputs, execute_async
+from dynflow_app.worker.outcomes import failure
 from dynflow_app.worker.started import StartedSteps
+from dynflow_app.worker.stopping import Invocation
 
 _log = logging.getLogger("dynflow_app.worker")
 
@@ -29,11 +32,10 @@ Deliver = Callable[[Any], None]
 class Threads:
     """A fixed number of threads, started with the first step, that take steps from one queue."""
 
-    def __init__(self, count: int, started: StartedSteps, deliver: Deliver, log: Log) -> None:
+    def __init__(self, count: int, started: StartedSteps, deliver: Deliver) -> None:
         self.count = count
         self._started = started
         self._deliver = deliver
-        self._log = log
         self._tasks: queue.SimpleQueue[tuple[Claimed, Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -41,10 +43,6 @@ class Threads:
     def waiting(self) -> int:
         """How many steps no thread has taken yet."""
         return self._tasks.qsize()
-
-    def submit_step(self, step: Claimed, outputs: dict[int, Any] | None) -> None:
-        """Run a step as soon as a thread is free."""
-        self.submit(step, lambda: execute(step, outputs, self._log))
 
     def submit(self, step: Claimed, work: Callable[[], Any]) -> None:
         """Run `work` for a step as soon as a thread is free, and deliver what it returns."""
@@ -64,6 +62,10 @@ class Threads:
                 return steps
             if task is not None:
                 steps.append(task[0])
+
+    def lose_one(self) -> None:
+        """One thread is stuck for good; let another take its place."""
+        self._threads.pop()
 
     def stop(self) -> None:
         """Let the threads end when they are done; does not wait for them."""
@@ -103,7 +105,7 @@ def _clean_up_connections() -> None:
 class EventLoop:
     """An event loop in a thread of its own, started with the first coroutine."""
 
-    def __init__(self, started: StartedSteps, deliver: Deliver, log: Log) -> None:
+    def __init__(self, started: StartedSteps, deliver: Deliver, io: StepIO) -> None:
         self._is_stopping = False
         self._begun = 0  # written by the pump's thread only
         self._ended = 0  # written by the loop's thread only
@@ -111,7 +113,7 @@ class EventLoop:
         """Whether the last claim brought nothing but coroutines, so that as many more may be claimed."""
         self._started = started
         self._deliver = deliver
-        self._log = log
+        self._io = io
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,7 +123,7 @@ class EventLoop:
         """How many coroutines have not ended."""
         return self._begun - self._ended
 
-    def start(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
+    def start(self, steps: Sequence[tuple[Invocation, Outputs]]) -> None:
         """Begin these steps now."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
@@ -149,15 +151,15 @@ class EventLoop:
                     "a task of user code raised in the event loop", exc_info=error, extra={"action": "loop_raised"}
                 )
 
-    def _begin(self, steps: Sequence[tuple[Claimed, dict[int, Any] | None]]) -> None:
-        for step, outputs in steps:
-            self._started.start(step.step_id)
-            task = asyncio.get_running_loop().create_task(self._run(step, outputs))
+    def _begin(self, steps: Sequence[tuple[Invocation, Outputs]]) -> None:
+        for invocation, outputs in steps:
+            self._started.start(invocation.step.step_id)
+            task = asyncio.get_running_loop().create_task(self._run(invocation, outputs))
             self._tasks.add(task)  # the loop itself keeps only weak references
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, step: Claimed, outputs: dict[int, Any] | None) -> None:
-        outcome = await execute_async(step, outputs, self._log)
+    async def _run(self, invocation: Invocation, outputs: Outputs) -> None:
+        outcome = await execute_async(invocation.step, outputs, invocation, self._io)
         if outcome.error is not None:  # its connection may be the reason, and the next one must not inherit it
             await sync_to_async(_clean_up_connections)()
         self._ended += 1

@@ -9,17 +9,21 @@ Whether an interrupted commit took place cannot be known, so afterwards steps th
 that are unknown here, are handed back.
 """
 
+# long: one loop with all that it holds
+
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
 
 from dynflow_app import clock, probes, transport
+from dynflow_app.actions import registry
 from dynflow_app.conf import settings
 from dynflow_app.ledger.claiming import claim, outputs_for
 from dynflow_app.ledger.recording import Recorded
@@ -29,10 +33,23 @@ from dynflow_app.models import World
 from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.states import Phase
-from dynflow_app.worker.executor import FinalizeEnded, execute_finalize, handed_back, is_async
+from dynflow_app.worker.executor import Outputs, SelfRecorded, execute, execute_atomic, execute_finalize, is_async
 from dynflow_app.worker.hands import EventLoop, Threads
-from dynflow_app.worker.recorder import LogPiece, announce_recorded, record_singly, record_together, write_log
+from dynflow_app.worker.isolated import execute_isolated
+from dynflow_app.worker.outcomes import handed_back
+from dynflow_app.worker.recorder import (
+    LogPiece,
+    announce_recorded,
+    record_singly,
+    record_together,
+    write_log,
+    write_progress,
+)
 from dynflow_app.worker.started import StartedSteps
+from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker.wishes import Wishes
+
+_log = logging.getLogger("dynflow_app.worker")
 
 PROMPT = 0.05
 """Seconds of work that may be claimed ahead: steps longer than this are only claimed when they can start."""
@@ -46,8 +63,24 @@ class _Ring:
     """Put into the inbox when a doorbell rang."""
 
 
+class _IO:
+    """Implements `StepIO`: into the inbox with it."""
+
+    def __init__(self, inbox: queue.SimpleQueue[Any]) -> None:
+        self._inbox = inbox
+
+    def log(self, step: Claimed, text: str) -> None:
+        self._inbox.put(LogPiece(step, text))
+
+    def report(self, step: Claimed, progress: float) -> None:
+        self._inbox.put((step.step_id, step.attempt, progress))
+
+
 class Pump:
-    """Runs the ready steps of some queues (None: of all) in one process."""
+    """Runs the ready steps of some queues (None: of all) in one process.
+
+    `may_end` says that somebody replaces the process when it ends, as it does to be rid of code that cannot be stopped.
+    """
 
     def __init__(
         self,
@@ -57,16 +90,21 @@ class Pump:
         started: StartedSteps | None = None,
         threads: int | None = None,
         grace: float | None = None,
+        may_end: bool = False,
     ) -> None:
         self.world = world
         self.queues = list(queues) if queues else None
         self.started = started or StartedSteps()
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of outcomes and the messages above
-        self._threads = Threads(threads or settings.WORKER_THREADS, self.started, self._inbox.put, self._log)
-        self._loop = EventLoop(self.started, self._inbox.put, self._log)
+        self._io = _IO(self._inbox)
+        self._threads = Threads(threads or settings.WORKER_THREADS, self.started, self._inbox.put)
+        self._loop = EventLoop(self.started, self._inbox.put, self._io)
+        self._wishes = Wishes(world)
+        self._may_end = may_end
         self._outcomes: list[Outcome] = []
         self._pieces: list[LogPiece] = []
-        self._in_flight: dict[int, Claimed] = {}
+        self._progress: dict[int, tuple[int, float]] = {}
+        self._in_flight: dict[int, Invocation] = {}
         self._hungry = threading.Event()
         self._stopping = threading.Event()
         self._grace = grace
@@ -128,7 +166,7 @@ class Pump:
             self._stopping_since = self._stopping_since or clock.monotonic()
             if self._grace is not None and clock.monotonic() - self._stopping_since > self._grace:
                 return True
-        busy = self._in_flight or self._outcomes or self._pieces
+        busy = self._in_flight or self._outcomes or self._pieces or self._progress
         return not busy and (self._stopping.is_set() or (burst and not self._more))
 
     def _turn(self) -> None:
@@ -137,14 +175,17 @@ class Pump:
         self._gather()
         if self._uncertain:
             self._settle_doubts()
+        if self._in_flight and self._wishes.is_due():
+            self._give_up_on(self._wishes.look(self._in_flight))
         limit = 0 if self._is_passing_on else self._appetite()
         self._is_passing_on = False
-        if not (self._outcomes or self._pieces or (limit and self._more)):
+        if not (self._outcomes or self._pieces or self._progress or (limit and self._more)):
             return
         write = record_singly if self._is_one_unstorable else record_together
         try:
             with transaction.atomic(using=ledger_alias()):
                 write_log(self._pieces)
+                write_progress(self._progress)
                 recorded = write(self._outcomes, str(self.world))
                 claimed = claim(self.world.pk, self.queues, limit) if limit else []
                 outputs = outputs_for(claimed)
@@ -185,16 +226,24 @@ class Pump:
             self._more = True
         elif isinstance(item, LogPiece):
             self._pieces.append(item)
-        elif isinstance(item, FinalizeEnded):
+        elif isinstance(item, tuple):
+            step_id, attempt, progress = item
+            self._progress[step_id] = attempt, progress
+        elif isinstance(item, SelfRecorded):
             if item.outcomes:
-                self._outcomes += item.outcomes
+                self._outcomes += [outcome for outcome in item.outcomes if self._is_awaited(outcome)]
             else:
                 self._ended(item.step.step_id)
             self._ring(item.recorded, [])
             announce_recorded(item.recorded)
-        else:
+        elif self._is_awaited(item):
             self._outcomes.append(item)
             self._seconds += (item.seconds - self._seconds) * 0.3
+
+    def _is_awaited(self, outcome: Outcome) -> bool:
+        """Whether this outcome is not of code that was given up: another attempt of its step may be under way."""
+        invocation = self._in_flight.get(outcome.step_id)
+        return invocation is not None and invocation.step.attempt == outcome.attempt and not invocation.is_abandoned
 
     def _appetite(self) -> int:
         """How many steps to claim now: as many as can start, or more if they are so short that they start soon."""
@@ -215,6 +264,7 @@ class Pump:
             self._ended(outcome.step_id)
         self._outcomes = []
         self._pieces = []
+        self._progress = {}
 
     def _ended(self, step_id: int) -> None:
         if self._in_flight.pop(step_id, None) is not None:
@@ -230,19 +280,41 @@ class Pump:
     def _take(self, claimed: Sequence[Claimed], outputs: dict[Any, dict[int, Any]]) -> None:
         coroutines = []
         for step in claimed:
-            self._in_flight[step.step_id] = step
+            invocation = self._in_flight[step.step_id] = Invocation(step)
             self.started.claimed(step.step_id)
             if is_async(step):
-                coroutines.append((step, outputs.get(step.plan_id)))
-            elif step.phase == Phase.FINALIZE:
-                self._threads.submit(step, partial(execute_finalize, step, self.world, self._log))
+                coroutines.append((invocation, outputs.get(step.plan_id)))
             else:
-                self._threads.submit_step(step, outputs.get(step.plan_id))
+                self._threads.submit(step, self._work_of(invocation, outputs.get(step.plan_id)))
         if coroutines:
             self._loop.start(coroutines)
         if claimed:
             self._loop.is_preferred = len(coroutines) == len(claimed)
             self._claimed_at = clock.monotonic()
+
+    def _work_of(self, invocation: Invocation, outputs: Outputs) -> Callable[[], Any]:
+        """What a thread has to do for this step."""
+        step = invocation.step
+        action_class = registry.known(step.action_name)
+        if step.phase == Phase.FINALIZE:
+            return partial(execute_finalize, step, self.world, invocation, self._io)
+        if step.phase == Phase.RUN and action_class is not None and action_class.atomic:
+            return partial(execute_atomic, step, outputs, self.world, invocation, self._io)
+        if step.phase == Phase.RUN and action_class is not None and action_class.isolated:
+            return partial(execute_isolated, step, outputs, invocation, self._io)
+        return partial(execute, step, outputs, invocation, self._io)
+
+    def _give_up_on(self, outcomes: Sequence[Outcome]) -> None:
+        """Record these instead of what code would say that cannot be ended, and get rid of the process it runs in."""
+        self._outcomes += outcomes
+        for outcome in outcomes:
+            self._threads.lose_one()
+            _log.warning(
+                "code that could not be ended goes on in a thread",
+                extra={"action": "code_abandoned", "step": outcome.step_id, "attempt": outcome.attempt},
+            )
+        if outcomes and self._may_end:
+            self.stop()
 
     def _hand_back_unstarted(self) -> None:
         self._outcomes += [handed_back(step) for step in self._threads.withdraw()]
@@ -255,9 +327,6 @@ class Pump:
 
     def _is_stale(self) -> bool:
         return self._threads.waiting > 0 and clock.monotonic() - self._claimed_at > STALE
-
-    def _log(self, step: Claimed, text: str) -> None:
-        self._inbox.put(LogPiece(step, text))
 
     # --- doorbells -------------------------------------------------------------------------------------------
 

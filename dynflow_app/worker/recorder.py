@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import DatabaseError, transaction
@@ -11,8 +11,8 @@ from dynflow_app.ledger.errors import bounded, describe
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action, OutputChunk, Step
-from dynflow_app.models.base import is_outage, ledger_alias
-from dynflow_app.signals import announce, outcome_refused, step_failed
+from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection, values_table
+from dynflow_app.signals import announce, events_dropped, outcome_refused, step_failed
 from dynflow_app.states import StepState
 
 
@@ -39,6 +39,23 @@ def write_log(pieces: Sequence[LogPiece]) -> None:
     )
 
 
+def write_progress(reports: Mapping[int, tuple[int, float]]) -> None:
+    """Store how far running steps have come: step to attempt and progress."""
+    if not reports:
+        return
+    connection = ledger_connection()
+    rows = [(step_id, attempt, progress) for step_id, (attempt, progress) in reports.items()]
+    columns = {"step_id": "bigint", "attempt": "int", "progress": "double precision"}
+    table, parameters = values_table(connection, columns, rows)
+    step = Step._meta.db_table
+    sql = f"""
+        UPDATE {step} SET progress = said.progress FROM {table} AS said
+        WHERE {step}.id = said.step_id AND {step}.attempt = said.attempt AND {step}.state = 'running'
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
 def record_together(outcomes: Sequence[Outcome], worker: str) -> Recorded:
     """Record `outcomes` in the caller's transaction; none is fine."""
     return record(outcomes, worker=worker) if outcomes else Recorded()
@@ -59,6 +76,8 @@ def announce_recorded(recorded: Recorded) -> None:
     """Send the signals for what was recorded; after the commit."""
     for outcome in recorded.refused:
         announce(outcome_refused, Step, step_id=outcome.step_id, attempt=outcome.attempt)
+    for step_id, number in recorded.dropped.items():
+        announce(events_dropped, Step, step_id=step_id, number=number)
     for outcome in recorded.failed:
         message = (outcome.error or {}).get("message", "")
         announce(

@@ -264,7 +264,7 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
         guard_sessions()
         if is_first:  # a test breaks one child; its successors are sound
             probes.install_from_environment()
-        pump = Pump(world, queues, started=started)
+        pump = Pump(world, queues, started=started, may_end=True)
         os.register_at_fork(after_in_child=_restore_signals)
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -59,8 +59,8 @@ CLAIM = """
 """
 PLAN = """
     INSERT INTO dynflow_app_executionplan (id, label, action, state, result, active_steps, priority, tags,
-        triggered_by, revision, created_at)
-    VALUES (%s, '', 'limit', 'planned', 'pending', 0, 0, '[]', '', 0, statement_timestamp())
+        triggered_by, revision, created_at, queue, fail_fast, is_frozen, hooks, made_as)
+    VALUES (%s, '', 'limit', 'planned', 'pending', 0, 0, '[]', '', 0, statement_timestamp(), '', false, false, '[]', '')
 """
 ACTION = """
     INSERT INTO dynflow_app_action (plan_id, number, name, input, output, consumes)
@@ -68,8 +68,9 @@ ACTION = """
 """
 STEP = """
     INSERT INTO dynflow_app_step (plan_id, action_id, number, phase, state, queue, priority, attempt,
-        is_awaited, is_idempotent)
-    VALUES (%s, %s, 1, 'run', 'pending', %s, 0, 0, false, false)
+        is_awaited, is_idempotent, cause, alarm, stop_request, rescue, failures, is_addressed, is_held, weight,
+        progress, ran_for)
+    VALUES (%s, %s, 1, 'run', 'pending', %s, 0, 0, false, false, 'start', '', '', '', 0, false, false, 1, 0, 0)
 """
 ENVELOPE = """
     INSERT INTO dynflow_app_envelope (kind, plan_id, created_at) VALUES ('planned', %s, statement_timestamp())

@@ -7,6 +7,7 @@ POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD
 REDIS_URL              ``redis://host:port/0`` or ``unix:///path/to/socket?db=0``
 DYNFLOW_EXECUTOR       ``rq`` (default) or ``in-process``
 SECRET_KEY             required unless debugging
+DYNFLOW_CALLBACK_URL   where outside systems reach ``dynflow/callbacks/`` of this project, as an absolute address
 DYNFLOW_SETTINGS       further keys of the setting DYNFLOW, as JSON
 DYNFLOW_DEBUG          ``1`` turns Django's debug mode on
 ALLOWED_HOSTS          comma separated; default this machine only
@@ -131,6 +132,7 @@ RQ = {"WORKER_CLASS": "dynflow_app.worker.Worker"}
 
 DYNFLOW: dict[str, Any] = {
     "EXECUTOR": os.environ.get("DYNFLOW_EXECUTOR") or "rq",
+    "CALLBACK_URL": os.environ.get("DYNFLOW_CALLBACK_URL", ""),
     **json.loads(os.environ.get("DYNFLOW_SETTINGS") or "{}"),
 }
 

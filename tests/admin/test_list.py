@@ -73,14 +73,15 @@ def test_a_running_plan_shows_failed_and_suspended_steps(admin_client: Client) -
     assert "</span> Waiting</span>" in page
 
 
-def test_progress_counts_ended_steps(admin_client: Client) -> None:
+def test_progress_counts_ended_steps_and_weighs_them(admin_client: Client) -> None:
     plan = PlanFactory(state="running")
     add_steps(plan, 2, "success")
     add_steps(plan, 1, "skipped", first=3)
     add_steps(plan, 3, "pending", first=4)
+    plan.steps.filter(number=1).update(weight=7)
     page = admin_client.get(reverse(LIST)).text
 
-    assert '<progress max="6" value="3"' in page
+    assert '<progress max="1" value="0.75"' in page
     assert "3 / 6" in page
 
 

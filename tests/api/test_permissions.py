@@ -19,7 +19,7 @@ def routes() -> list[str]:
     """Every route of the API, with a plan that has one step."""
     step = StepFactory(state="success")
     plan = f"/dynflow/v1/plans/{step.plan_id}/"
-    return ["/dynflow/v1/plans/", plan, f"{plan}steps/", f"{plan}steps/{step.number}/"]
+    return ["/dynflow/v1/plans/", plan, f"{plan}explanation/", f"{plan}steps/", f"{plan}steps/{step.number}/"]
 
 
 @pytest.fixture
@@ -82,6 +82,7 @@ def test_a_session_of_the_project_is_enough() -> None:
 @pytest.mark.parametrize(
     "path",
     ["nonsense/", "00000000-0000-0000-0000-000000000000/", "nonsense/steps/", "nonsense/steps/1/", "PLAN/steps/0/",
+     "nonsense/explanation/", "00000000-0000-0000-0000-000000000000/explanation/",
      "PLAN/steps/99/", "PLAN/steps/x/", "PLAN/steps/²/", f"PLAN/steps/{'9' * 50}/"],
 )  # fmt: skip
 def test_what_does_not_exist_is_the_same_everywhere(viewer: APIClient, path: str) -> None:

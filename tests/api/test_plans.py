@@ -61,10 +61,49 @@ def test_body(viewer: APIClient) -> None:
         "priority": 3,
         "tags": ["a"],
         "triggered_by": "ada",
-        "links": {"steps": f"{LIST}{plan.pk}/steps/"},
+        "links": {"steps": f"{LIST}{plan.pk}/steps/", "explanation": f"{LIST}{plan.pk}/explanation/"},
         "poll_after": 5,
+        "eta_seconds": None,
     }
-    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"}
+    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - {"eta_seconds"}
+
+
+def test_progress_is_weighted_and_tells_the_time_left(viewer: APIClient) -> None:
+    # given earlier runs of 100 s each, and a plan that is half done by weight
+    for _ in range(5):
+        began = clock.now() - timedelta(hours=1)
+        PlanFactory(state="stopped", started_at=began, ended_at=began + timedelta(seconds=100))
+    plan = PlanFactory(state="running")
+    StepFactory(plan=plan, state="success", weight=3)
+    step = StepFactory(plan=plan, state="running", weight=5, progress=0.2)
+    url = f"{LIST}{plan.pk}/"
+    first = viewer.get(url)
+
+    # then
+    assert first.json()["progress"] == {"done": 1, "total": 2, "ratio": 0.5}
+    assert first.json()["eta_seconds"] == 50
+    assert viewer.get(LIST, {"state": "running"}).json()["results"][0]["progress"]["ratio"] == 0.5
+
+    # when the step says that it has come further, that is a change
+    Step.objects.filter(pk=step.pk).update(progress=0.6)
+    again = viewer.get(url, headers={"If-None-Match": first.headers["ETag"]})
+    assert again.json()["progress"]["ratio"] == 0.75
+
+
+def test_explanation(viewer: APIClient) -> None:
+    # given a paused plan and one that has stopped
+    paused = PlanFactory(state="paused")
+    step = StepFactory(plan=paused, state="error", action__number=3)
+    stopped = PlanFactory(state="stopped")
+
+    # then the first tells why, and nobody keeps the answer
+    response = viewer.get(f"{LIST}{paused.pk}/explanation/")
+    (reason,) = response.json()["reasons"]
+    assert response.headers["Cache-Control"] == "no-store"
+    assert reason.keys() == {"code", "message", "remedy", "step", "since"}
+    assert (reason["code"], reason["step"]) == ("step_failed", 3)
+    assert reason["since"] == step.ended_at.isoformat().replace("+00:00", "Z")
+    assert viewer.get(f"{LIST}{stopped.pk}/explanation/").json() == {"reasons": []}
 
 
 def test_times_are_utc_in_any_zone(viewer: APIClient, settings: Any) -> None:
@@ -109,10 +148,10 @@ def test_number_of_queries(viewer: APIClient, django_user_model: type[User]) -> 
     detail = f"{LIST}{plan.pk}/"
 
     assert few == queries(root, f"{LIST}?page_size=200") == 2
-    assert queries(root, detail) == 2
+    assert queries(root, detail) == 3  # how long earlier runs took
     viewer.get(LIST)  # from here on the user's permissions are known to the test's user object
     assert queries(viewer, LIST) <= 4
-    assert queries(viewer, detail) <= 4
+    assert queries(viewer, detail) <= 5
 
 
 def test_filters(viewer: APIClient) -> None:
@@ -167,7 +206,13 @@ def test_what_means_nothing_is_refused(viewer: APIClient, parameter: str, value:
 
 def test_unknown_parameters_are_refused_on_every_route(viewer: APIClient) -> None:
     step = StepFactory(action__number=1)
-    for path in ("", f"{step.plan_id}/", f"{step.plan_id}/steps/", f"{step.plan_id}/steps/1/"):
+    for path in (
+        "",
+        f"{step.plan_id}/",
+        f"{step.plan_id}/explanation/",
+        f"{step.plan_id}/steps/",
+        f"{step.plan_id}/steps/1/",
+    ):
         assert viewer.get(f"{LIST}{path}?wat=1").json()["errors"][0]["code"] == "unknown"
         assert viewer.get(f"{LIST}{path}?format=json").status_code == 200
 

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connections
+from rq import Queue, SimpleWorker
+from rq.suspension import resume, suspend
 
+from dynflow_app import clock
 from dynflow_app.transport.base import Transport, TransportError
 from dynflow_app.transport.inline import InlineTransport
 from dynflow_app.transport.rq import MOST_RINGS, RqTransport
@@ -26,6 +29,7 @@ def redis_bells(transactional_db: None) -> Iterator[tuple[RqTransport, RqTranspo
     yield bells
     for one in bells:
         one._client.close()
+        one._quick_client.close()
 
 
 @pytest.fixture(params=["inline", pytest.param("rq", marks=pytest.mark.servers)])
@@ -89,6 +93,11 @@ def test_a_lease_may_be_renewed_and_taken_again_after_release(bell: Transport) -
     assert bell.lease(LONG).acquire()
 
 
+def test_nobody_is_suspended_and_no_stock_worker_is_there_at_first(bell: Transport) -> None:
+    assert not bell.is_suspended()
+    assert bell.stock_workers("default") == 0
+
+
 @pytest.mark.servers
 class TestRedis:
     """Redis may be emptied, may be away, and may know less than the ledger."""
@@ -138,3 +147,42 @@ class TestRedis:
             bell.check()
         with pytest.raises(TransportError):
             bell.lease(LONG).acquire()
+        with pytest.raises(TransportError, match="does not answer"):
+            bell.is_suspended()
+        with pytest.raises(TransportError, match="does not answer"):
+            bell.stock_workers("default")
+
+    def test_stock_workers_are_those_of_the_queue_that_are_neither_ours_nor_gone(
+        self, redis_bells: tuple[RqTransport, RqTransport]
+    ) -> None:
+        # given a worker of another queue, one of ours, one that vanished, and one that is right
+        bell = redis_bells[0]
+        workers = {}
+        for name, queue in (("other", "rex"), ("ours", "default"), ("gone", "default"), ("right", "default")):
+            queues = [Queue(queue, connection=bell._client)]
+            workers[name] = SimpleWorker(queues, name=name, connection=bell._client)
+            workers[name].register_birth()
+        bell.listens("ours", ["default"])
+        bell._client.delete(workers["gone"].key)
+
+        # then
+        assert bell.stock_workers("default") == 1
+
+    def test_suspension_is_seen(self, redis_bells: tuple[RqTransport, RqTransport]) -> None:
+        bell = redis_bells[0]
+
+        suspend(bell._client)
+        assert bell.is_suspended()
+        resume(bell._client)
+        assert not bell.is_suspended()
+
+    def test_questions_do_not_wait_for_redis_that_hangs(self, redis_bells: tuple[RqTransport, RqTransport]) -> None:
+        bell = redis_bells[0]
+        bell._client.client_pause(2_000)
+        began = clock.monotonic()
+
+        with pytest.raises(TransportError):
+            bell.is_suspended()
+
+        assert clock.monotonic() - began < 1
+        bell._client.client_unpause()

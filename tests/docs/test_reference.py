@@ -73,13 +73,14 @@ def test_settings() -> None:
         key: (getattr(kind, "__name__", None) or str(kind).replace(" | ", " or "), getattr(DEFAULTS, key))
         for key, kind in get_type_hints(Defaults).items()
     }
-    existing = {key: (kind.replace("Union", "int or None"), value) for key, (kind, value) in existing.items()}
+    spelled = {"Union": "int or None", "tuple": "tuple of str"}
+    existing = {key: (spelled.get(kind, kind), value) for key, (kind, value) in existing.items()}
     assert documented == existing
 
 
 def test_units_of_settings() -> None:
     for key, kind, _, unit, meaning in table(REFERENCE / "settings.md", "# Settings"):
-        assert (unit == "none") == (kind == "str"), key
+        assert (unit == "none") == (kind in ("str", "bool", "tuple of str")), key
         assert meaning
 
 

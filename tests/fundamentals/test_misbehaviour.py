@@ -30,16 +30,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
         (misbehaving.Exits, "SystemExit"),
         (misbehaving.RaisesTheUnspeakable, "cannot be shown"),
         (misbehaving.ReplacesOutput, "filled, not replaced"),
-        (misbehaving.LosesRun, "run"),
     ],
 )
 def test_a_bad_step_ends_in_error_and_its_neighbours_do_not_notice(
-    engine: Engine, journal: Journal, action: type, says: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, journal: Journal, action: type, says: str
 ) -> None:
     # given a bad step between two good ones
     plan = triggering.trigger(misbehaving.Neighbours, action)
-    if action is misbehaving.LosesRun:  # a deploy took its run away while the step waited
-        monkeypatch.delattr(misbehaving.LosesRun, "run")
 
     # when they run
     engine.run(plan)
@@ -48,6 +45,29 @@ def test_a_bad_step_ends_in_error_and_its_neighbours_do_not_notice(
     assert sorted(journal.lines) == ["run after", "run before"]
     (failed,) = plan.steps.filter(state=StepState.ERROR)
     assert says in failed.error["message"] + failed.error["class"]
+
+
+def test_a_step_whose_code_is_missing_waits_for_it(
+    engine: Engine, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario 58."""
+    # given a plan, and a deploy that takes the run of one of its actions away
+    plan = triggering.trigger(misbehaving.Neighbours, misbehaving.LosesRun)
+    with monkeypatch.context() as deploy:
+        deploy.delattr(misbehaving.LosesRun, "run")
+
+        # when it runs
+        engine.run(plan)
+
+        # then the others ran, and this one is parked with the reason
+        assert sorted(journal.lines) == ["run after", "run before"]
+        (parked,) = plan.steps.filter(state=StepState.SUSPENDED)
+        assert (parked.alarm, "has no run()" in parked.error["message"]) == ("parked", True)
+
+    # and it goes on by itself when the code is back
+    engine.pass_time(6)
+    engine.run(plan)
+    assert plan.state == "stopped"
 
 
 def test_input_that_user_code_changes_is_stored_as_it_was_given(engine: Engine, journal: Journal) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynflow_app.engine.director import Verdict, decide
+from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.engine.flow import BlockKind, Flow, Node
-from dynflow_app.states import ACTIVE_STEP_STATES, TERMINAL_STEP_STATES, PlanResult, StepState
+from dynflow_app.states import ACTIVE_STEP_STATES, TERMINAL_STEP_STATES, PlanResult, Rescue, StepState
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,15 @@ def required_order(program: Block) -> Order:
 
 
 def closed(direct: Order) -> Order:
-    """The transitive closure; steps only wait for smaller numbers."""
-    order: Order = {}
-    for number in sorted(direct):
-        order[number] = direct[number].union(*(order[before] for before in direct[number]))
+    """The transitive closure."""
+    order = dict(direct)
+    grown = True
+    while grown:  # steps mostly wait for smaller numbers, so once is mostly enough
+        grown = False
+        for number in sorted(order):
+            wider = order[number].union(*(order[before] for before in order[number]))
+            grown = grown or wider != order[number]
+            order[number] = wider
     return order
 
 
@@ -248,10 +253,12 @@ def test_the_director_has_an_answer_for_any_totals(run_steps: dict[str, int], fi
     }
     everything = there["run"] | there["finalize"]
 
-    decision = decide(run_steps, finalize)
+    decision = decide(run_steps, finalize, [Rescue.PAUSE])
 
     if everything & ACTIVE_STEP_STATES:
         assert decision.verdict is Verdict.WAIT
+    elif StepState.ERROR not in everything and StepState.CANCELLED in everything:
+        assert decision == Decision(Verdict.CANCEL, PlanResult.CANCELLED)
     elif everything <= TERMINAL_STEP_STATES:
         assert decision.verdict is Verdict.STOP
         assert decision.result is not PlanResult.PENDING

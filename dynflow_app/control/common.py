@@ -1,0 +1,66 @@
+"""What the verbs share: the plan's lock, the note in its history, the bells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from dynflow_app import transport
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.models import ExecutionPlan, HistoryEntry, Step
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.states import PlanState
+
+
+def lock(plan: ExecutionPlan, expected: Collection[PlanState], verb: str) -> ExecutionPlan:
+    """The plan as it is now, locked until the transaction ends. Raises `WrongStateError` unless its state is among
+    `expected`."""
+    if not isinstance(plan, ExecutionPlan):
+        raise TypeError(f"This verb takes an ExecutionPlan, not {plan!r}.")
+    return lock_by_key(plan.pk, expected, verb)
+
+
+def lock_by_key(plan_id: UUID, expected: Collection[PlanState], verb: str) -> ExecutionPlan:
+    """As `lock`."""
+    locked = ExecutionPlan.objects.filter(pk=plan_id).lock().first()
+    if locked is None:
+        raise WrongStateError(f"Plan {plan_id} does not exist any more.", state=None)
+    if locked.state not in expected:
+        wanted = " or ".join(sorted(expected))
+        raise WrongStateError(
+            f"Plan {plan_id} is {locked.state} and cannot be {verb}; it would have to be {wanted}.",
+            state=locked.state,
+        )
+    return locked
+
+
+def fresh(step: Step) -> Step:
+    """The step as it is now; its plan must be locked. Raises `WrongStateError` if it is gone."""
+    if not isinstance(step, Step):
+        raise TypeError(f"This verb takes a Step, not {step!r}.")
+    found = Step.objects.select_related("action").filter(pk=step.pk).first()
+    if found is None:
+        raise WrongStateError(f"Step {step.number} does not exist any more.", state=None)
+    return found
+
+
+def note(plan: ExecutionPlan, verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
+    """Write down who did what, and let pages notice."""
+    HistoryEntry.objects.create(plan=plan, verb=verb, actor=str(by)[:255], reason=reason, step_number=step_number)
+    ExecutionPlan.objects.filter(pk=plan.pk).update(revision=F("revision") + 1)
+
+
+def ring_after_commit(ready: Counter[str]) -> None:
+    """Tell workers about steps that became ready, and the orchestrator about whatever it has to decide."""
+
+    def ring() -> None:
+        bell = transport.get()
+        bell.ring_queues(ready)
+        bell.ring_orchestrator()
+
+    transaction.on_commit(ring, using=ledger_alias(), robust=True)

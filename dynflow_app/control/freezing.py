@@ -1,0 +1,47 @@
+"""Freeze and unfreeze: hold a plan that has not started."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.db import transaction
+
+from dynflow_app.control.common import lock, note, ring_after_commit
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Envelope, ExecutionPlan
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.states import PlanState
+
+BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
+
+
+def freeze(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
+    """Let a plan that has not started wait until `unfreeze`, even if its start time passes. Refreshes `plan`.
+
+    Raises `WrongStateError` if it has started, or is frozen.
+    """
+    _set(plan, is_frozen=True, verb="freeze", by=by, reason=reason)
+
+
+def unfreeze(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
+    """Let a frozen plan start, at its start time or now if that has passed. Refreshes `plan`.
+
+    Raises `WrongStateError` if it is not frozen.
+    """
+    _set(plan, is_frozen=False, verb="unfreeze", by=by, reason=reason)
+
+
+def _set(plan: ExecutionPlan, *, is_frozen: bool, verb: str, by: Any, reason: str) -> None:
+    with transaction.atomic(using=ledger_alias()):
+        locked = lock(plan, BEFORE_START, "frozen" if is_frozen else "unfrozen")
+        if locked.is_frozen == is_frozen:
+            raise WrongStateError(f"Plan {plan.pk} is {'' if is_frozen else 'not '}frozen already.", state=locked.state)
+        ExecutionPlan.objects.filter(pk=plan.pk).update(is_frozen=is_frozen)
+        is_envelope_read = not Envelope.objects.filter(plan=plan).exists()  # its start time passed meanwhile
+        if not is_frozen and is_envelope_read:
+            Envelope.objects.create(kind=EnvelopeKind.PLANNED.value, plan=plan)
+        note(plan, verb, by, reason)
+        ring_after_commit(Counter())
+    plan.refresh_from_db()

@@ -1,0 +1,89 @@
+"""Resume and retry: let failed steps run again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.releasing import release_frontier
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Envelope, ExecutionPlan, Step
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.step import StepQuerySet
+from dynflow_app.states import COUNTED_PHASES, Alarm, PlanResult, PlanState, Rescue, StepState, StopRequest
+
+
+def resume(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
+    """Let a paused plan go on: its failed steps run again, those that succeeded never do.
+
+    Refreshes `plan`. Raises `WrongStateError` unless it is paused.
+    """
+    with transaction.atomic(using=ledger_alias()):
+        lock(plan, [PlanState.PAUSED], "resumed")
+        _start_over(Step.objects.filter(plan=plan, phase__in=COUNTED_PHASES))
+        _go_on(plan)
+        note(plan, "resume", by, reason)
+    plan.refresh_from_db()
+
+
+def retry(step: Step, *, by: Any = "", reason: str = "") -> None:
+    """Let one step run again now: a failed one of a paused plan, or one that waits for its next try.
+
+    Other failed steps stay as they are, and the plan pauses again if there are any. Refreshes `step`. Raises
+    `WrongStateError` otherwise.
+    """
+    with transaction.atomic(using=ledger_alias()):
+        plan = lock_by_key(step.plan_id, [PlanState.PAUSED, PlanState.RUNNING], "changed")
+        found = fresh(step)
+        if found.state == StepState.SUSPENDED and found.alarm in (Alarm.RETRY, Alarm.PARKED):
+            Step.objects.filter(pk=step.pk).transition(
+                [StepState.SUSPENDED], StepState.READY, alarm=Alarm.NONE, alarm_at=None, ready_at=Now()
+            )
+            ring_after_commit(Counter([found.queue]))
+        elif found.state == StepState.ERROR and plan.state == PlanState.PAUSED and found.phase in COUNTED_PHASES:
+            _start_over(Step.objects.filter(pk=step.pk))
+            _go_on(plan)
+        else:
+            raise WrongStateError(
+                f"Step {found.number} is {found.state} in a plan that is {plan.state}; only a failed step of a paused "
+                "plan, or a step that waits for its next try, can be retried.",
+                state=found.state,
+            )
+        note(plan, "retry", by, reason, found.number)
+    step.refresh_from_db()
+
+
+def _start_over(steps: StepQuerySet) -> None:
+    """Forget what their failure decided: they get all their tries again."""
+    steps.transition(
+        [StepState.ERROR],
+        StepState.PENDING,
+        world=None,
+        ended_at=None,
+        failures=0,
+        rescue=Rescue.UNDECIDED,
+        stop_request=StopRequest.NONE,
+        deadline_at=None,
+        progress=0.0,
+    )
+
+
+def _go_on(plan: ExecutionPlan) -> None:
+    released = release_frontier([plan.pk])
+    ready = released.by_plan[plan.pk]
+    ExecutionPlan.objects.filter(pk=plan.pk).transition(
+        [PlanState.PAUSED],
+        PlanState.RUNNING,
+        result=PlanResult.PENDING,
+        error=None,
+        active_steps=F("active_steps") + ready,
+    )
+    if not ready:
+        Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
+    ring_after_commit(released.by_queue)

@@ -1,0 +1,166 @@
+"""Cancel, abort and halt: end what has not ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger import ending, events
+from dynflow_app.ledger.asides import needs_worker
+from dynflow_app.ledger.limiting import admit
+from dynflow_app.ledger.releasing import adjust_active
+from dynflow_app.messages import EndedAs, EnvelopeKind
+from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.step import StepQuerySet
+from dynflow_app.states import (
+    ACTIVE_STEP_STATES,
+    COUNTED_PHASES,
+    DEAF_ALARMS,
+    LIVE_PLAN_STATES,
+    Cause,
+    Phase,
+    PlanResult,
+    PlanState,
+    StepState,
+    StopRequest,
+)
+
+_NO_TIMER = {"alarm": "", "alarm_at": None, "deadline_at": None, "is_held": False}
+_FORGOTTEN = {
+    "class": "Halted",
+    "message": (
+        "The plan was halted while this step ran. Nobody waited for it, so it is unknown whether its effects took "
+        "place."
+    ),
+    "backtrace": "",
+}
+
+
+def cancel(target: ExecutionPlan | Step, *, by: Any = "", reason: str = "") -> None:
+    """Ask a plan, or one step, to end.
+
+    What has not begun is cancelled. A suspended step is asked by the `cancel` method of its action, in a worker;
+    without one it is cancelled. A running step is asked: `check_cancelled` raises, a coroutine is cancelled, `cancel`
+    is called beside it. An action may answer by succeeding. The plan stops when all have ended.
+    Refreshes `target`. Raises `WrongStateError` if it has ended.
+    """
+    _end(target, StopRequest.CANCEL, by, reason)
+
+
+def abort(target: ExecutionPlan | Step, *, by: Any = "", reason: str = "") -> None:
+    """As `cancel`, without asking: suspended steps are cancelled at once, and running code is made to end as well as
+    can be; the step's error says how."""
+    _end(target, StopRequest.ABORT, by, reason)
+
+
+def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
+    """Stop a plan without asking anybody. Its steps stay as they are; running ones are forgotten: what they did is
+    unknown, and what they report will be refused. Refreshes `plan`. Raises `WrongStateError` if it has stopped."""
+    with transaction.atomic(using=ledger_alias()):
+        lock(plan, LIVE_PLAN_STATES, "halted")
+        steps = Step.objects.filter(plan=plan)
+        keys = _limit_keys(steps)
+        _forget_running(steps)
+        steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)
+        steps.filter(phase__in=(Phase.SKIP, Phase.RESCUE, Phase.HOOK)).transition(
+            [StepState.PENDING], StepState.CANCELLED, ended_at=Now()
+        )
+        steps.transition([StepState.SKIPPING], StepState.ERROR, ended_at=Now())
+        steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER)
+        events.drop(list(steps.filter(is_addressed=True).values_list("pk", flat=True)))
+        Envelope.objects.filter(plan=plan).delete()
+        ExecutionPlan.objects.filter(pk=plan.pk).update(active_steps=0)
+        failed = steps.filter(state=StepState.ERROR, phase__in=COUNTED_PHASES).exists()
+        ready = ending.stop([plan.pk], PlanResult.ERROR if failed else PlanResult.CANCELLED)
+        note(plan, "halt", by, reason)
+        ring_after_commit(ready + admit(keys))
+    plan.refresh_from_db()
+
+
+def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: str) -> None:
+    verb = "cancelled" if request == StopRequest.CANCEL else "aborted"
+    with transaction.atomic(using=ledger_alias()):
+        if isinstance(target, Step):
+            plan = lock_by_key(target.plan_id, LIVE_PLAN_STATES, "changed")
+            steps = Step.objects.filter(pk=_require_unfinished(target, verb).pk)
+            number: int | None = target.number
+        else:
+            plan = lock(target, LIVE_PLAN_STATES, verb)
+            steps, number = Step.objects.filter(plan=plan), None
+        keys = _limit_keys(steps)
+        ready, ended = _end_steps(steps, request)
+        _settle(plan, ended)
+        note(plan, str(request), by, reason, number)
+        ring_after_commit(ready + admit(keys))
+    target.refresh_from_db()
+
+
+def _require_unfinished(step: Step, verb: str) -> Step:
+    found = fresh(step)
+    if found.state not in (StepState.PENDING, *ACTIVE_STEP_STATES - {StepState.SKIPPING}):
+        raise WrongStateError(f"Step {found.number} is {found.state} and cannot be {verb}.", state=found.state)
+    return found
+
+
+def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str], int]:
+    """End these steps of a locked plan as far as possible. Returns queues with ready steps, and how many active ones
+    ended."""
+    steps = steps.exclude(phase=Phase.HOOK)
+    asked = []
+    if request == StopRequest.CANCEL:
+        suspended = steps.filter(state=StepState.SUSPENDED).exclude(alarm__in=DEAF_ALARMS).select_related("action")
+        asked = [(step.pk, step.queue) for step in suspended if needs_worker(step.action.name, "cancel")]
+        Step.objects.filter(pk__in=[pk for pk, _ in asked]).transition(
+            [StepState.SUSPENDED], StepState.READY, cause=Cause.CANCEL, alarm="", alarm_at=None, ready_at=Now()
+        )
+    others = (
+        steps.exclude(cause=Cause.CANCEL, state=StepState.READY) if asked or request == StopRequest.CANCEL else steps
+    )
+    ended = others.transition(
+        [StepState.READY, StepState.SUSPENDED, StepState.SKIPPING], StepState.CANCELLED, ended_at=Now(), **_NO_TIMER
+    )
+    # Finalize steps stay: if all that runs answers with success, the plan goes on to them.
+    steps.exclude(phase=Phase.FINALIZE).transition(
+        [StepState.PENDING, StepState.ERROR], StepState.CANCELLED, ended_at=Now()
+    )
+    steps.filter(state=StepState.RUNNING).exclude(stop_request=StopRequest.ABORT).update(stop_request=request)
+    events.drop(list(steps.filter(state=StepState.CANCELLED, is_addressed=True).values_list("pk", flat=True)))
+    return Counter(queue for _, queue in asked), ended
+
+
+def _settle(plan: ExecutionPlan, ended: int) -> None:
+    """Stop the plan if nothing of it is left; otherwise the orchestrator does when the last step has ended."""
+    if plan.state in (PlanState.RUNNING, PlanState.PAUSED):
+        ExecutionPlan.objects.filter(pk=plan.pk).transition(
+            [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
+        )
+        settled = adjust_active(Counter({plan.pk: -ended}))
+        if not settled and not Step.objects.filter(plan=plan).exclude(phase=Phase.HOOK).active().exists():
+            Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
+    elif Step.objects.filter(plan=plan, state=StepState.CANCELLED).exists() or plan.state != PlanState.PLANNED:
+        ending.cancel_rest([plan.pk])
+        Envelope.objects.filter(plan=plan).delete()
+        ending.stop([plan.pk], PlanResult.CANCELLED)
+
+
+def _limit_keys(steps: StepQuerySet) -> set[str]:
+    keys = steps.filter(state__in=ACTIVE_STEP_STATES, limit_key__isnull=False).values_list("limit_key", flat=True)
+    return {key for key in keys if key is not None}
+
+
+def _forget_running(steps: StepQuerySet) -> None:
+    running = list(steps.filter(state=StepState.RUNNING).select_related("world"))
+    Attempt.objects.bulk_create(
+        Attempt(
+            step=step, number=step.attempt, ended_as=EndedAs.LOST.value, worker=str(step.world), error=_FORGOTTEN,
+            started_at=step.started_at or Now(), ended_at=Now(),
+        )
+        for step in running
+    )  # fmt: skip
+    steps.transition([StepState.RUNNING], StepState.ERROR, world=None, error=_FORGOTTEN, ended_at=Now(), **_NO_TIMER)

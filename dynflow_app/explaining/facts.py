@@ -1,0 +1,190 @@
+"""What `explain` reads. Every query counts, or fetches a bounded number of rows; times are the database's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import BooleanField, Case, Count, F, Max, Min, Q, QuerySet, TextField, Value, When, Window
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Left, Now, RowNumber
+
+from dynflow_app import transport
+from dynflow_app.conf import settings
+from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Limit, Step, World, WorldKind
+from dynflow_app.states import COUNTED_PHASES, Phase, StepState, WorldState
+from dynflow_app.transport.base import TransportError
+
+SHOWN_PER_KIND = 3
+MOST_STEPS = 60
+MOST_COUNTED = 1000
+RATE_WINDOW = timedelta(minutes=5)
+_STATES = (StepState.READY, StepState.RUNNING, StepState.SUSPENDED, StepState.SKIPPING, StepState.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """What Redis says."""
+
+    error: str = ""
+    """Why it cannot be asked; empty if it can, or if there is none."""
+    is_suspended: bool = False
+
+
+@dataclass
+class Facts:
+    """One look at a plan. What only some reasons need is read when they ask."""
+
+    plan_id: UUID
+    action: str
+    state: str
+    is_frozen: bool
+    error_class: str | None
+    error_message: str | None
+    now: datetime
+
+    @property
+    def silent_before(self) -> datetime:
+        """Processes whose heartbeat is older do not count as alive."""
+        return self.now - timedelta(seconds=settings.WORLD_TIMEOUT)
+
+    @cached_property
+    def steps(self) -> list[Any]:
+        """The first few steps of each kind that could hold the plan up, with ``alike``: how many there are."""
+        return list(_steps(self.plan_id, self.silent_before))
+
+    def having(self, state: StepState, **fields: Any) -> list[Any]:
+        """Those of `steps` that are in `state` and have these values."""
+        return [s for s in self.steps if s.state == state and all(getattr(s, k) == v for k, v in fields.items())]
+
+    @cached_property
+    def is_moving(self) -> bool:
+        """Whether code of some step runs, and nobody wants it to end. Hooks run beside whatever a plan does."""
+        return bool(self.having(StepState.RUNNING, is_lost=False, stop_request="", is_hook=False))
+
+    @cached_property
+    def worlds(self) -> list[tuple[str, list[str], int, datetime]]:
+        """Kind and queues of processes, how many such are alive, and their last heartbeat."""
+        alive = ~Q(state=WorldState.INVALIDATED) & Q(heartbeat_at__gte=self.silent_before)
+        rows = World.objects.order_by().values_list("kind", "queues")
+        return list(rows.annotate(alive=Count("id", filter=alive), last=Max("heartbeat_at")))
+
+    @property
+    def orchestrators(self) -> int:
+        """How many processes are alive that may lead."""
+        return sum(alive for kind, _, alive, _ in self.worlds if kind != WorldKind.WORKER)
+
+    def listening(self, queue: str) -> int:
+        """How many processes are alive that claim steps of `queue`; an executor without queues serves all."""
+        return sum(
+            alive
+            for kind, queues, alive, _ in self.worlds
+            if queue in queues or (kind == WorldKind.EXECUTOR and not queues)
+        )
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Asks it, within its time limits for questions."""
+        try:
+            return Redis(is_suspended=transport.get().is_suspended())
+        except (TransportError, ImproperlyConfigured) as error:
+            return Redis(error=str(error))
+
+    def stock_workers(self, queue: str) -> int | None:
+        """RQ workers of other classes; None if nobody can tell."""
+        try:
+            return None if self.redis.error else transport.get().stock_workers(queue)
+        except TransportError:
+            return None
+
+    @cached_property
+    def due_at(self) -> datetime | None:
+        """When the orchestrator may read the envelope of this plan; None if there is none."""
+        due: datetime | None = Envelope.objects.filter(plan=self.plan_id).aggregate(due=Min("due_at"))["due"]
+        return due
+
+    def envelopes_ahead(self) -> int:
+        """How many other plans are before this one, at most `MOST_COUNTED` + 1."""
+        return Envelope.objects.filter(due_at__lt=self.due_at)[: MOST_COUNTED + 1].count()
+
+    def ahead_of(self, step: Step) -> int:
+        """How many ready steps of its queue will be claimed first, at most `MOST_COUNTED` + 1."""
+        before = Q(priority__gt=step.priority) | Q(priority=step.priority, id__lt=step.pk)
+        waiting = Step.objects.filter(state=StepState.READY, is_held=False, queue=step.queue)
+        return waiting.filter(before).order_by()[: MOST_COUNTED + 1].count()
+
+    def ended_per_minute(self, queue: str) -> float:
+        """Attempts of steps of `queue` that ended, in the last 5 minutes or among the latest 1000 of all queues."""
+        latest = Attempt.objects.order_by("-id").values("id")[:MOST_COUNTED]
+        found = Attempt.objects.filter(id__in=latest, ended_at__gte=self.now - RATE_WINDOW).aggregate(
+            n=Count("id"), of_queue=Count("id", filter=Q(step__queue=queue)), first=Min("ended_at")
+        )
+        window = self.now - found["first"] if found["n"] == MOST_COUNTED else RATE_WINDOW
+        return float(found["of_queue"] * 60 / max(1.0, window.total_seconds()))
+
+    def limits(self, keys: Collection[str]) -> dict[str, Limit]:
+        """These limits."""
+        return Limit.objects.in_bulk(keys)
+
+    def occupying(self, keys: Collection[str]) -> dict[str, int]:
+        """How many steps, of any plan, each of these limits has let pass and that have not ended."""
+        passed = Step.objects.filter(
+            limit_key__in=keys, is_held=False, state__in=(StepState.READY, StepState.RUNNING, StepState.SUSPENDED)
+        )
+        return dict(passed.order_by().values_list("limit_key").annotate(n=Count("id")))
+
+    @cached_property
+    def suspended_since(self) -> dict[int, datetime]:
+        """When the last invocation of each suspended step of `steps` ended."""
+        ids = [step.pk for step in self.having(StepState.SUSPENDED)]
+        ended = Attempt.objects.filter(step_id__in=ids).order_by().values_list("step_id")
+        return dict(ended.annotate(last=Max("ended_at")))
+
+
+def look(plan_id: UUID) -> Facts | None:
+    """Begin a look at a plan; None if it is gone."""
+    row = (
+        ExecutionPlan.objects.filter(pk=plan_id)
+        .values_list("id", "action", "state", "is_frozen")
+        .annotate(**_ERROR, now=Now())
+        .first()
+    )
+    return None if row is None else Facts(*row)
+
+
+def _steps(plan_id: UUID, silent_before: datetime) -> QuerySet[Any]:
+    is_gone = Q(world__state=WorldState.INVALIDATED) | Q(world__heartbeat_at__lt=silent_before)
+    is_lost = Case(When(Q(state=StepState.RUNNING) & is_gone, then=True), default=False, output_field=BooleanField())
+    is_hook = Case(When(phase=Phase.HOOK, then=True), default=False, output_field=BooleanField())
+    kind = Case(
+        When(state=StepState.READY, is_held=False, then=F("queue")),
+        When(state=StepState.SUSPENDED, then=F("alarm")),
+        default=Value(""),
+        output_field=TextField(),
+    )
+    alike = [F("state"), F("is_held"), F("kind"), F("is_lost"), F("is_hook"), F("stop_request")]
+    first: list[Any] = [Case(When(state=StepState.SUSPENDED, then=F("alarm_at")), default=F("ready_at")), F("id")]
+    return (
+        Step.objects.filter(plan=plan_id, state__in=_STATES)
+        .exclude(~Q(phase__in=COUNTED_PHASES), state=StepState.ERROR)
+        .defer("error")
+        .select_related("world")
+        .annotate(kind=kind, is_lost=is_lost, is_hook=is_hook, action_name=F("action__name"), **_ERROR)
+        .annotate(
+            alike=Window(Count("id"), partition_by=alike),
+            nth=Window(RowNumber(), partition_by=alike, order_by=first),
+        )
+        .filter(nth__lte=SHOWN_PER_KIND)
+        .order_by("nth", "id")[:MOST_STEPS]
+    )
+
+
+_ERROR = {
+    "error_class": KeyTextTransform("class", "error"),
+    "error_message": Left(KeyTextTransform("message", "error"), 300),
+}
