@@ -89,7 +89,8 @@ def _bad_values(given: dict[str, Any]) -> Iterator[CheckMessage]:
     for key, value in sorted(given.items()):
         expected = _expectation(key, value)
         if expected:
-            yield Error(f"DYNFLOW[{key!r}] is {value!r}.", hint=f"It must be {expected}.", id="dynflow_app.E002")
+            shown = "wrong" if key == "ENCRYPTION_KEYS" else repr(value)  # keys are secrets
+            yield Error(f"DYNFLOW[{key!r}] is {shown}.", hint=f"It must be {expected}.", id="dynflow_app.E002")
 
 
 def _bad_pairs() -> Iterator[CheckMessage]:
@@ -107,8 +108,11 @@ def _expectation(key: str, value: Any) -> str:
     if key == "EXECUTOR":
         return "" if value in (RQ, IN_PROCESS) else f"{RQ!r} or {IN_PROCESS!r}"
     kind = get_type_hints(Defaults)[key]
-    if kind is str:
-        return "" if isinstance(value, str) else "text"
+    if kind in (str, bool):
+        return "" if isinstance(value, kind) else "text" if kind is str else "True or False"
+    if kind == tuple[str, ...]:
+        is_texts = isinstance(value, (tuple, list)) and all(isinstance(each, str) for each in value)
+        return "" if is_texts else "a tuple of text"
     if value is None:
         return "" if type(None) in getattr(kind, "__args__", ()) else "a number"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

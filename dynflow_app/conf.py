@@ -60,7 +60,7 @@ class Defaults:
     MIDDLEWARE: tuple[str, ...] = ()
     """Dotted paths of the `Middleware` classes that wrap all actions, the outermost first."""
     CALLBACK_URL: str = ""
-    """Where outside systems reach the URLs of dynflow_app, such as ``https://example.org/dynflow/``. Empty: nowhere."""
+    """Where outside systems reach our callbacks, such as ``https://example.org/dynflow/callbacks/``. Empty: nowhere."""
     AUTO_RESCUE: bool = True
     """Whether a plan does by itself what the rescue strategies of its failed actions suggest; otherwise it pauses."""
 
