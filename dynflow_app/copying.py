@@ -7,6 +7,7 @@ statements does not depend on the size of the plan. No user code runs.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from dynflow_app import clock
@@ -200,19 +201,39 @@ def _graph(plan: ExecutionPlan) -> Graph:
     # Gates were inserted in the order of planning, and wait only for what was planned before.
     ids = Gate.objects.filter(plan=plan).order_by("id").values_list("id", flat=True)
     graph = Graph({gate: set() for gate in ids})
-    following: dict[int, list[int]] = {}
     for gate, step, after in Dependency.objects.filter(gate__plan=plan).values_list("gate", "step", "after_gate"):
         graph.gates[gate].add(Node(True, after) if after else Node(False, step))
-        if after:
-            following.setdefault(after, []).append(gate)
     awaited = {node.number for nodes in graph.gates.values() for node in nodes if not node.is_gate}
-    behind = Step.objects.filter(plan=plan, gate__isnull=False).values_list("pk", "gate", "is_awaited")
-    for step, own_gate, is_awaited in behind:
-        graph.gate_of[step] = own_gate
-        if is_awaited and step not in awaited:  # skipped behind a closed gate, which then took its place
-            for gate in following.get(own_gate, ()):
-                graph.gates[gate].add(Node(False, step))
+    numbers, lost = {}, []
+    behind = Step.objects.filter(plan=plan, gate__isnull=False).values_list("pk", "gate", "number", "is_awaited")
+    for step, gate, number, is_awaited in behind:
+        graph.gate_of[step], numbers[step] = gate, number
+        if is_awaited and step not in awaited:
+            lost.append(step)
+    if lost:
+        _put_back(lost, graph, numbers)
     return graph
+
+
+def _put_back(lost: Iterable[int], graph: Graph, numbers: Mapping[int, int]) -> None:
+    """Let gates wait again for the steps that were skipped behind a closed gate, which then took their place.
+
+    Other gates may have waited for that gate before. Not all can be told apart; but what has a smaller number than the
+    step did not wait for it.
+    """
+    first = dict.fromkeys(graph.gates, inf)
+    for step, gate in graph.gate_of.items():
+        first[gate] = min(first[gate], numbers[step])
+    following: dict[int, list[int]] = {}
+    for gate in reversed(graph.gates):
+        for is_gate, before in graph.gates[gate]:
+            if is_gate:
+                following.setdefault(before, []).append(gate)
+                first[before] = min(first[before], first[gate])
+    for step in lost:
+        for gate in following.get(graph.gate_of[step], ()):
+            if numbers[step] < first[gate]:
+                graph.gates[gate].add(Node(False, step))
 
 
 def _store(

@@ -11,7 +11,7 @@ from itertools import groupby
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 
 from dynflow_app.engine.flow import Node
@@ -25,6 +25,7 @@ from tests.unit.engine.test_flow_properties import Order, closed
 EXAMPLES = hypothesis_settings(
     max_examples=40,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # databases are too slow to look for the smallest example
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -125,5 +126,5 @@ def statements(call: Callable[[], object]) -> list[str]:
     """The statements that `call` makes, in short; insertions into one table that follow each other count as one."""
     with CaptureQueriesContext(connection) as queries:
         call()
-    kinds = [" ".join(re.findall(r"INSERT INTO \S+|FROM \S+|^\w+", query["sql"])) for query in queries]
+    kinds = [" ".join(re.findall(r"^\w+|(?:INTO|FROM) \"\w+\"", query["sql"])) for query in queries]
     return [kind for kind, _ in groupby(kinds)]

@@ -61,7 +61,7 @@ class Graph:
     def reversed(self, kept: Collection[int]) -> Graph:
         """The steps `kept` in reverse order: a gate for each, that waits for what came after it.
 
-        No larger than this one, however many steps meet at a gate.
+        Its size is that of this one, and not of the pairs that meet at a gate.
         """
         behind: dict[int, list[int]] = {}
         for step, gate in self.gate_of.items():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dynflow_app import control, copying, triggering
-from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate
+from dynflow_app.models import Dependency, Envelope, Gate
 from dynflow_app.triggering import TriggerOptions
 from tests.engine import Engine, outcome
 from tests.flows import EXAMPLES, complete, example, live_through, order_of, run_to_the_end, statements
@@ -149,7 +148,7 @@ def test_what_was_done_is_undone_in_reverse_order(engine: Engine, journal: Journ
     done = journal.lines
 
     # when it is reverted
-    made = revert(plan)
+    made = control.revert(plan)
     engine.run(made)
 
     # then
@@ -166,7 +165,7 @@ def test_a_failed_revert_pauses_the_revert_plan(engine: Engine, journal: Journal
     plan = triggering.trigger(undo.Deeds)
     engine.run(plan)
     journal.break_("revert b")
-    made = revert(plan)
+    made = control.revert(plan)
     engine.run(made)
     assert outcome(made) == "paused/error"
     assert "revert a" not in journal.lines, "it comes after what failed"
@@ -180,11 +179,3 @@ def test_a_failed_revert_pauses_the_revert_plan(engine: Engine, journal: Journal
     assert outcome(made) == "stopped/success"
     tries = {name: journal.lines.count(f"revert {name}") for name in "abcd"}
     assert tries == {"a": 1, "b": 2, "c": 1, "d": 1}
-
-
-def revert(plan: ExecutionPlan) -> ExecutionPlan:
-    """Make the plan that undoes `plan`, as operators' verbs do."""
-    with transaction.atomic():
-        made = copying.reverse(ExecutionPlan.objects.lock().get(pk=plan.pk))
-    assert made is not None
-    return made

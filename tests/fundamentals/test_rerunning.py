@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynflow_app import copying, triggering
+from dynflow_app import control, copying, triggering
 from dynflow_app.exceptions import NotSerializableError, PlanningError, WrongStateError
 from dynflow_app.models import Envelope, ExecutionPlan, Limit
 from dynflow_app.serialization import OutputReference
@@ -28,6 +27,7 @@ from tests.flows import (
     succeed,
 )
 from tests.fundamentals.test_random_plans import as_lists
+from tests.invariants import violations
 from tests.testapp import actions, undo
 from tests.testapp.journal import Journal
 from tests.unit.engine.test_flow_properties import PROGRAMS, Block, required_order
@@ -76,6 +76,7 @@ def test_a_rerun_from_a_step_keeps_what_does_not_come_after_it(program: Block, s
         made = copying.rerun(plan, from_step=plan.steps.get(phase="run", action__input__name=str(chosen)))
 
         # then what is done already is copied, with its output and its resolved input
+        assert violations() == []
         done = {number for number in succeeded if number != chosen and chosen not in required[number]}
         for step in made.steps.filter(phase="run").select_related("action"):
             number = int(step.action.input["name"])
@@ -137,6 +138,22 @@ def test_a_step_that_succeeded_after_a_skipped_one_is_kept_and_nothing_overtakes
     # then
     assert names_by_state(made) == {"success": ["1", "3"], "pending": ["2", "4"]}
     assert order_of(made) == {1: set(), 2: {1}, 3: {1}, 4: {1, 2, 3}}
+
+
+def test_what_was_skipped_early_finds_its_place_again() -> None:
+    """Skipped while its gate was closed, a step leaves the flow; run again, only what came after it waits for it."""
+    # given a step that was skipped with the one that it consumes, before it could start itself
+    second_row: list[Any] = ["concurrence", [["step", [1]], ["step", [2]]]]
+    rows: list[Any] = [["concurrence", [["step", []], ["step", []]]], second_row, ["step", []]]
+    plan = triggering.trigger(actions.RandomPlan, program=[["step", []], ["sequence", rows]])
+    skip(named(plan, "2"))
+    assert names_by_state(plan)["skipped"] == ["2", "5"]
+
+    # when it is run again
+    made = copying.rerun(plan)
+
+    # then
+    assert order_of(made) == {1: set(), 2: set(), 3: set(), 4: {1, 2, 3}, 5: {2, 3}, 6: {1, 2, 3, 4, 5}}
 
 
 def test_a_new_input_is_checked_as_if_it_was_planned() -> None:
@@ -240,7 +257,7 @@ def test_a_rerun_from_a_step_runs_only_what_is_left(engine: Engine, journal: Jou
     done = journal.lines
 
     # when it is run again from there, with another name
-    made = rerun(plan, from_step=named(plan, "b"), input={"name": "b2"})
+    made = control.rerun(plan, from_step=named(plan, "b"), input={"name": "b2"})
     engine.run(made)
 
     # then
@@ -256,15 +273,9 @@ def test_a_plan_can_be_run_again_as_a_whole(engine: Engine, journal: Journal) ->
     engine.run(plan)
     first = journal.lines
 
-    made = rerun(plan)
+    made = control.rerun(plan)
     engine.run(made)
 
     assert outcome(made) == "stopped/success"
     assert sorted(journal.lines[len(first) :]) == sorted(first)
     assert list(made.actions.values_list("input", "output")) == list(plan.actions.values_list("input", "output"))
-
-
-def rerun(plan: ExecutionPlan, **options: Any) -> ExecutionPlan:
-    """Make the plan again, as operators' verbs do."""
-    with transaction.atomic():
-        return copying.rerun(ExecutionPlan.objects.lock().get(pk=plan.pk), **options)
