@@ -140,6 +140,8 @@ ACTIVE_STEP_STATES = frozenset({StepState.READY, StepState.RUNNING, StepState.SU
 TERMINAL_STEP_STATES = frozenset({StepState.SUCCESS, StepState.SKIPPED, StepState.CANCELLED})
 #: Phases whose steps form the flow of a plan, released one after the other.
 FLOW_PHASES = frozenset({Phase.RUN, Phase.REVERT})
+#: Phases in which user code runs about a plan rather than as a part of it.
+ASIDE_PHASES = frozenset({Phase.RESCUE, Phase.SKIP, Phase.HOOK})
 #: Phases that the result of a plan depends on.
 COUNTED_PHASES = frozenset({Phase.RUN, Phase.REVERT, Phase.FINALIZE})
 #: Suspended steps with one of these alarms did not suspend themselves, so no event is delivered to them.

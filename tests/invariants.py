@@ -7,9 +7,16 @@ from collections.abc import Iterator
 
 from django.db.models import Count, F, Q
 
-from dynflow_app.models import Action, Attempt, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models import Action, Attempt, Dependency, Envelope, Event, ExecutionPlan, Gate, Step
 from dynflow_app.serialization import REFERENCE_KEY
-from dynflow_app.states import ACTIVE_STEP_STATES, PlanState, StepState
+from dynflow_app.states import (
+    ACTIVE_STEP_STATES,
+    TERMINAL_STEP_STATES,
+    EventState,
+    Phase,
+    PlanState,
+    StepState,
+)
 
 LETS_PASS = frozenset({StepState.SUCCESS, StepState.SKIPPED})
 """Steps that what waits for them need not wait for any more."""
@@ -17,13 +24,29 @@ LETS_PASS = frozenset({StepState.SUCCESS, StepState.SKIPPED})
 
 def violations() -> list[str]:
     """Every broken invariant as one sentence."""
-    checks = (_stopped_plans, _active_steps, _gates, _steps, _attempts, _references)
+    checks = (_timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references)
     return [sentence for check in checks for sentence in check()]
+
+
+def _timers() -> Iterator[str]:
+    for step in Step.objects.exclude(alarm_at=None).exclude(state__in=(StepState.SUSPENDED, StepState.READY)):
+        yield f"{step} of plan {step.plan_id} is {step.state}, yet has a timer"
+    for step in Step.objects.filter(state=StepState.SUSPENDED).exclude(alarm="").filter(alarm_at=None):
+        yield f"{step} of plan {step.plan_id} waits for {step.alarm}, but for no time"
+
+
+def _events() -> Iterator[str]:
+    ended = Event.objects.filter(state=EventState.WAITING, step__state__in=TERMINAL_STEP_STATES)
+    for event in ended:
+        yield f"{event} waits for step {event.step_id}, which has ended"
 
 
 def _stopped_plans() -> Iterator[str]:
     stopped = Step.objects.filter(plan__state=PlanState.STOPPED, state__in=ACTIVE_STEP_STATES)
-    for step in stopped:
+    stopped = stopped.exclude(phase=Phase.HOOK)
+    # Halting leaves a suspended step as it is, but takes its timer.
+    left = Q(state=StepState.SUSPENDED, alarm_at=None, plan__history__verb="halt")
+    for step in stopped.exclude(left):
         yield f"plan {step.plan_id} is stopped, yet its {step} is {step.state}"
     for plan in ExecutionPlan.objects.filter(state=PlanState.STOPPED).exclude(active_steps=0):
         yield f"plan {plan.pk} is stopped, yet counts {plan.active_steps} active steps"
@@ -33,8 +56,10 @@ def _stopped_plans() -> Iterator[str]:
 
 
 def _active_steps() -> Iterator[str]:
-    active = Count("steps", filter=Q(steps__state__in=ACTIVE_STEP_STATES))
-    for plan in ExecutionPlan.objects.annotate(counted=active).exclude(active_steps=F("counted")):
+    active = Count("steps", filter=Q(steps__state__in=ACTIVE_STEP_STATES) & ~Q(steps__phase=Phase.HOOK))
+    for plan in (
+        ExecutionPlan.objects.exclude(history__verb="halt").annotate(counted=active).exclude(active_steps=F("counted"))
+    ):
         yield f"plan {plan.pk} counts {plan.active_steps} active steps, but has {plan.counted}"
 
 

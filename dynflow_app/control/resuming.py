@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import release_frontier
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Step
@@ -86,4 +87,4 @@ def _go_on(plan: ExecutionPlan) -> None:
     )
     if not ready:
         Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
-    ring_after_commit(released.by_queue)
+    ring_after_commit(released.by_queue + admit(released.limits))

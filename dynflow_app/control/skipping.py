@@ -9,6 +9,7 @@ from django.db import transaction
 from dynflow_app.control.common import fresh, lock_by_key, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger import skipping
+from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import adjust_active
 from dynflow_app.models import Step
 from dynflow_app.models.base import ledger_alias
@@ -34,7 +35,7 @@ def skip(step: Step, *, by: Any = "", reason: str = "") -> list[Step]:
         changed = skipping.begin([found], [])
         adjust_active(changed.active)
         note(plan, "skip", by, reason, found.number)
-        ring_after_commit(changed.ready)
+        ring_after_commit(changed.ready + admit(changed.limits))
     return list(Step.objects.filter(pk__in=ids).order_by("number"))
 
 

@@ -20,6 +20,7 @@ from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.step import StepQuerySet
 from dynflow_app.states import (
     ACTIVE_STEP_STATES,
+    ASIDE_PHASES,
     COUNTED_PHASES,
     DEAF_ALARMS,
     LIVE_PLAN_STATES,
@@ -66,13 +67,12 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         lock(plan, LIVE_PLAN_STATES, "halted")
         steps = Step.objects.filter(plan=plan)
         keys = _limit_keys(steps)
-        _forget_running(steps)
-        steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)
-        steps.filter(phase__in=(Phase.SKIP, Phase.RESCUE, Phase.HOOK)).transition(
-            [StepState.PENDING], StepState.CANCELLED, ended_at=Now()
-        )
-        steps.transition([StepState.SKIPPING], StepState.ERROR, ended_at=Now())
+        # Neither claims nor alarms ask for the plan's lock, so first what could wake, then what could be claimed.
         steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER)
+        steps.filter(phase__in=ASIDE_PHASES).transition([StepState.READY], StepState.CANCELLED, ended_at=Now())
+        steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)
+        _forget_running(steps)
+        steps.transition([StepState.SKIPPING], StepState.ERROR, ended_at=Now())
         events.drop(list(steps.filter(is_addressed=True).values_list("pk", flat=True)))
         Envelope.objects.filter(plan=plan).delete()
         ExecutionPlan.objects.filter(pk=plan.pk).update(active_steps=0)

@@ -78,11 +78,12 @@ def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
         if outcome.state == StepState.READY:
             result.ready[known[outcome.step_id].queue] += 1
     delta: Counter[UUID] = Counter()
+    limits: set[str] = set()
     if fail_fast:
-        failing, withdrawn = failing_fast(fail_fast)
+        failing, withdrawn, limits = failing_fast(fail_fast)
         running -= failing
         delta.subtract(withdrawn)
-    _release(accepted, running, known, result, delta)
+    _release(accepted, running, known, result, delta, limits)
     probes.reached(probes.Probe.OUTCOMES_WRITTEN)
     return result
 
@@ -213,6 +214,7 @@ def _release(
     known: Mapping[int, _Accepted],
     result: Recorded,
     delta: Counter[UUID],
+    limits: set[str],
 ) -> None:
     """Make ready what waited for these outcomes, count, and tell the orchestrator about plans that came to rest."""
     for outcome in accepted:
@@ -223,7 +225,10 @@ def _release(
         released = open_gates(over, running)
         delta.update(released.by_plan)
         result.ready += released.by_queue
-    decided = [outcome for outcome in accepted if outcome.phase == Phase.RESCUE and outcome.state != StepState.READY]
+        limits |= released.limits
+    decided = [
+        outcome for outcome in accepted if outcome.phase == Phase.RESCUE and outcome.state not in ACTIVE_STEP_STATES
+    ]
     for outcome in decided:
         failed = Step.objects.filter(plan_id=outcome.plan_id, state=StepState.ERROR, rescue=Rescue.UNDECIDED)
         failed.update(rescue=outcome.rescue or Rescue.PAUSE)
@@ -232,10 +237,12 @@ def _release(
         changed = skipping.conclude(asked, running)
         delta.update(changed.active)
         result.ready += changed.ready
-    freed = {known[o.step_id].limit_key for o in accepted if o.state not in ACTIVE_STEP_STATES} - {None}
-    if freed:
-        result.ready += admit([key for key in freed if key is not None])
+        limits |= changed.limits
+    ended = [known[outcome.step_id].limit_key for outcome in accepted if outcome.state not in ACTIVE_STEP_STATES]
+    limits.update(key for key in ended if key is not None)
     result.settled = adjust_active(delta)
+    if limits:  # once, and last: their locks are taken in the order of their keys, after those of plans and steps
+        result.ready += admit(limits)
 
 
 def _json(value: Any) -> str | None:

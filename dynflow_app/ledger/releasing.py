@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
 from dynflow_app.models.base import in_sql, is_any_of, ledger_connection, now_sql, values_table
@@ -26,6 +25,8 @@ class Released:
     by_plan: Counter[UUID] = field(default_factory=Counter)
     by_queue: Counter[str] = field(default_factory=Counter)
     """Without those that their limit holds back."""
+    limits: set[str] = field(default_factory=set)
+    """Keys of limits that hold some of them; whoever asked admits them, at the end of its transaction."""
 
 
 def open_gates(ended_steps: Collection[int], of_plans: Collection[UUID]) -> Released:
@@ -110,7 +111,6 @@ def _ready(condition: str, parameters: list[Any]) -> Released:
         WHERE {condition} AND state = 'pending' RETURNING plan_id, queue, limit_key
     """  # noqa: S608 - names are ours
     key = ExecutionPlan._meta.pk
-    limits = set()
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         for plan_id, queue, limit in cursor.fetchall():
@@ -118,9 +118,7 @@ def _ready(condition: str, parameters: list[Any]) -> Released:
             if limit is None:
                 released.by_queue[queue] += 1
             else:
-                limits.add(limit)
-    if limits:
-        released.by_queue += admit(limits)
+                released.limits.add(limit)
     return released
 
 

@@ -28,6 +28,8 @@ class Changed:
 
     active: Counter[UUID] = field(default_factory=Counter)
     ready: Counter[str] = field(default_factory=Counter)
+    limits: set[str] = field(default_factory=set)
+    """Keys of limits that may let steps pass now; to be admitted by whoever asked."""
 
 
 def begin(steps: Sequence[Step], running: Collection[UUID]) -> Changed:
@@ -62,6 +64,7 @@ def conclude(outcomes: Iterable[Outcome], running: Collection[UUID]) -> Changed:
         changed.active += part.active
         changed.active[plan_id] -= len(steps)
         changed.ready += part.ready
+        changed.limits |= part.limits
     return changed
 
 
@@ -77,7 +80,7 @@ def give_up(steps: Sequence[Step], running: Collection[UUID]) -> Changed:
         [StepState.PENDING, StepState.ERROR, StepState.SKIPPING], StepState.SKIPPED, ended_at=Now()
     )
     released = _let_go(skipped, running)
-    return Changed(released.by_plan, released.by_queue)
+    return Changed(released.by_plan, released.by_queue, released.limits)
 
 
 def skipped_with(steps: Sequence[Step]) -> list[Step]:

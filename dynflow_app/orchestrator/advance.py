@@ -31,6 +31,8 @@ class Advanced:
 
     ready: Counter[str] = field(default_factory=Counter)
     """Queue to the number of steps that became ready."""
+    limits: set[str] = field(default_factory=set)
+    """Keys of limits that hold steps that were released; to be admitted at the end of the transaction."""
     settled: dict[UUID, Decision] = field(default_factory=dict)
     """Plans that stopped or paused."""
 
@@ -47,6 +49,7 @@ def start(plan_ids: Collection[UUID]) -> Advanced:
     adjust_active(released.by_plan)
     advanced = settle([plan_id for plan_id in starting if not released.by_plan[plan_id]])
     advanced.ready += released.by_queue
+    advanced.limits |= released.limits
     return advanced
 
 
@@ -89,6 +92,7 @@ def _skip(plan_ids: list[UUID], failed: Mapping[UUID, Sequence[Failed]], advance
         steps = Step.objects.filter(id__in=[each.step_id for each in failed[plan_id]]).select_related("action")
         changed = skipping.begin(list(steps), [plan_id])
         advanced.ready += changed.ready
+        advanced.limits |= changed.limits
         if changed.active[plan_id]:
             adjust_active(changed.active)
         else:

@@ -10,6 +10,7 @@ from dynflow_app import probes, transport
 from dynflow_app.engine.director import Verdict
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.ledger.errors import describe
+from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import is_outage, ledger_alias
@@ -46,6 +47,7 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     settled = advance.settle({each.plan_id for each in envelopes if each.kind == EnvelopeKind.SETTLED.value})
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
+    advanced.ready += admit(advanced.limits | settled.limits)
     return advanced
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from dynflow_app import clock
+from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.exceptions import Abort, Cancel, DynflowError, PlanningError, StepTimeoutError, Suspend
 from dynflow_app.ledger.errors import describe
@@ -83,7 +84,8 @@ def ended_early(
     if isinstance(error, (Abort, asyncio.CancelledError)) and isinstance(invocation.stop_with, StepTimeoutError):
         error = invocation.stop_with
     outcome = failure(step, error, started, context)
-    retry = type(action).retry if action is not None and step.phase in FLOW_PHASES else None
+    action_class = registry.known(step.action_name)
+    retry = action_class.retry if action_class is not None and step.phase in FLOW_PHASES else None
     if retry is not None and not isinstance(invocation.stop_with, (Cancel, Abort)) and step.cause != Cause.CANCEL:
         pause = retry.pause_after(step.failures + 1, error)
         if pause is not None:
