@@ -76,8 +76,9 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         events.drop(list(steps.filter(is_addressed=True).values_list("pk", flat=True)))
         Envelope.objects.filter(plan=plan).delete()
         ExecutionPlan.objects.filter(pk=plan.pk).update(active_steps=0)
-        failed = steps.filter(state=StepState.ERROR, phase__in=COUNTED_PHASES).exists()
-        ready = ending.stop([plan.pk], PlanResult.ERROR if failed else PlanResult.CANCELLED)
+        found = set(steps.filter(phase__in=COUNTED_PHASES).values_list("state", flat=True))
+        is_error = StepState.ERROR in found and StepState.CANCELLED not in found
+        ready = ending.stop([plan.pk], PlanResult.ERROR if is_error else PlanResult.CANCELLED)
         note(plan, "halt", by, reason)
         ring_after_commit(ready + admit(keys))
     plan.refresh_from_db()

@@ -61,7 +61,7 @@ def conclude(outcomes: Iterable[Outcome], running: Collection[UUID]) -> Changed:
             changed.active[outcome.plan_id] -= 1
     for plan_id, steps in by_plan.items():
         part = give_up(steps, running)
-        changed.active += part.active
+        changed.active.update(part.active)  # += would forget what is negative
         changed.active[plan_id] -= len(steps)
         changed.ready += part.ready
         changed.limits |= part.limits
