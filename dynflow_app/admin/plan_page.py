@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from dynflow_app.actions.middleware import presented
 from dynflow_app.admin import formats, queries
 from dynflow_app.admin.badges import Badge, plan_badge, step_badge
 from dynflow_app.explaining import explain
@@ -132,12 +133,17 @@ def _row(step: Any, attempts: list[dict[str, Any]]) -> StepRow:  # a step with a
         duration=formats.between(step.started_at, step.ended_at),
         workers=list(dict.fromkeys(filter(None, workers))),
         payloads=[
-            (_("Input"), _json(step.input_json, step.input_size)),
-            (_("Output"), _json(step.output_json, step.output_size)),
+            (_("Input"), _json(_presented(step, step.input_json), step.input_size)),
+            (_("Output"), _json(_presented(step, step.output_json), step.output_size)),
             (_("Error"), _json(step.failure_json, step.failure_size)),
         ],
         attempts=attempts,
     )
+
+
+def _presented(step: Any, value: Any) -> Any:  # a step with annotations
+    """As middleware wants it to be seen."""
+    return presented(step.action_name, value) if value else value
 
 
 def _json(value: Any, size: int | None) -> str:

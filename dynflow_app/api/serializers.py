@@ -9,9 +9,9 @@ from django.urls import reverse
 from rest_framework import ISO_8601, serializers
 
 from dynflow_app import clock
+from dynflow_app.actions.middleware import presented
 from dynflow_app.api.queries import Counts
 from dynflow_app.explaining import Finding
-from dynflow_app.masking import masked
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.progress import eta, ratio
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
@@ -213,10 +213,10 @@ class StepDetailSerializer(StepSerializer):
         fields = (*StepSerializer.Meta.fields, "input", "output", "attempts", "chunks")
 
     def get_input(self, step: Step) -> Any:
-        return masked(step.action.input)
+        return presented(step.action.name, step.action.input)
 
     def get_output(self, step: Step) -> Any:
-        return masked(step.action.output)
+        return presented(step.action.name, step.action.output)
 
     def get_attempts(self, step: Step) -> Any:
         return AttemptSerializer(self.context["attempts"], many=True).data
