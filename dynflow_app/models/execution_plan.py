@@ -89,6 +89,11 @@ class ExecutionPlan(models.Model):
         indexes = (
             models.Index(fields=("-created_at", "-id"), name="dynflow_plan_to_list"),
             models.Index(
+                fields=("action", "-created_at", "-id"),
+                name="dynflow_plan_to_learn_from",
+                condition=models.Q(state="stopped"),
+            ),
+            models.Index(
                 fields=("made_from",), name="dynflow_plan_derived", condition=models.Q(made_from__isnull=False)
             ),
             models.Index(

@@ -121,6 +121,13 @@ class Step(models.Model):
             ),
             models.Index(fields=("alarm_at",), name="dynflow_step_to_wake", condition=models.Q(alarm_at__isnull=False)),
             models.Index(
+                "limit_key",
+                models.F("priority").desc(),
+                "id",
+                name="dynflow_step_held",
+                condition=models.Q(state="ready", is_held=True),
+            ),
+            models.Index(
                 fields=("limit_key", "is_held"),
                 name="dynflow_step_to_admit",
                 condition=models.Q(limit_key__isnull=False, state__in=("ready", "running", "suspended")),
