@@ -19,7 +19,7 @@ from dynflow_app.models import (
     World,
     WorldKind,
 )
-from dynflow_app.states import ACTIVE_STEP_STATES, PlanResult, PlanState, StepState
+from dynflow_app.states import ACTIVE_STEP_STATES, Phase, PlanResult, PlanState, StepState
 
 FAILURE = {
     "class": "project.errors.Unreachable",
@@ -125,7 +125,8 @@ class StepFactory(factory.django.DjangoModelFactory):
     @classmethod
     def _create(cls, model_class: type[Step], *args: Any, **kwargs: Any) -> Step:
         step: Step = super()._create(model_class, *args, **kwargs)
-        _count_active(step.plan, step.state, 1)
+        if step.phase != Phase.HOOK:
+            _count_active(step.plan, step.state, 1)
         Attempt.objects.bulk_create(_last_attempts([step]))
         return step
 
