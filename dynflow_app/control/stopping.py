@@ -96,7 +96,7 @@ def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: st
             steps, number = Step.objects.filter(plan=plan), None
         keys = _limit_keys(steps)
         ready, ended = _end_steps(steps, request)
-        _settle(plan, ended)
+        _settle(plan, ended, is_whole=number is None)
         note(plan, str(request), by, reason, number)
         ring_after_commit(ready + admit(keys))
     target.refresh_from_db()
@@ -104,6 +104,11 @@ def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: st
 
 def _require_unfinished(step: Step, verb: str) -> Step:
     found = fresh(step)
+    if found.phase in ASIDE_PHASES:
+        raise WrongStateError(
+            f"Step {found.number} is a {found.phase} step, which is over soon; cancel the plan instead.",
+            state=found.state,
+        )
     if found.state not in (StepState.PENDING, *ACTIVE_STEP_STATES - {StepState.SKIPPING}):
         raise WrongStateError(f"Step {found.number} is {found.state} and cannot be {verb}.", state=found.state)
     return found
@@ -135,19 +140,23 @@ def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str],
     return Counter(queue for _, queue in asked), ended
 
 
-def _settle(plan: ExecutionPlan, ended: int) -> None:
+def _settle(plan: ExecutionPlan, ended: int, *, is_whole: bool) -> None:
     """Stop the plan if nothing of it is left; otherwise the orchestrator does when the last step has ended."""
-    if plan.state in (PlanState.RUNNING, PlanState.PAUSED):
-        ExecutionPlan.objects.filter(pk=plan.pk).transition(
-            [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
-        )
-        settled = adjust_active(Counter({plan.pk: -ended}))
-        if not settled and not Step.objects.filter(plan=plan).exclude(phase=Phase.HOOK).active().exists():
+    if plan.state not in (PlanState.RUNNING, PlanState.PAUSED):
+        if is_whole:
+            ending.cancel_rest([plan.pk])
+            Envelope.objects.filter(plan=plan).delete()
+            ending.stop([plan.pk], PlanResult.CANCELLED)
+        return
+    ExecutionPlan.objects.filter(pk=plan.pk).transition(
+        [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
+    )
+    settled = adjust_active(Counter({plan.pk: -ended}))
+    if not Step.objects.filter(plan=plan).exclude(phase=Phase.HOOK).active().exists():
+        if is_whole:  # nobody is left who could answer with success
+            ending.cancel_rest([plan.pk])
+        if not settled:
             Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
-    elif Step.objects.filter(plan=plan, state=StepState.CANCELLED).exists() or plan.state != PlanState.PLANNED:
-        ending.cancel_rest([plan.pk])
-        Envelope.objects.filter(plan=plan).delete()
-        ending.stop([plan.pk], PlanResult.CANCELLED)
 
 
 def _limit_keys(steps: StepQuerySet) -> set[str]:

@@ -13,7 +13,7 @@ from dynflow_app.triggering import trigger
 from tests.acceptance.test_crashes import FAST
 from tests.support import Processes, wait_until
 from tests.testapp.journal import Journal
-from tests.testapp.whole import ManyLooks
+from tests.testapp.looking import ManyLooks
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
 

@@ -9,6 +9,7 @@ from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import Envelope, ExecutionPlan
 from tests.engine import Engine, names_by_state, outcome
 from tests.testapp import whole
+from tests.testapp.actions import OnlyFinalize, RecordBoth
 from tests.testapp.journal import Journal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,6 +63,30 @@ def test_one_step_may_be_cancelled_and_what_depends_on_it_never_runs(engine: Eng
     assert outcome(plan) == "stopped/cancelled"
     assert names_by_state(plan) == {"cancelled": ["a", "b", "c", "d"]}
     assert journal.lines == []
+
+
+@pytest.mark.parametrize("progress", ["planned", "running", "finalizing"])
+def test_a_plan_of_which_only_finalize_is_left_is_cancelled(engine: Engine, journal: Journal, progress: str) -> None:
+    # given a plan that has nothing to run (any more), before or in its finalize phase
+    plan = triggering.trigger(RecordBoth if progress == "running" else OnlyFinalize, name="a")
+    if progress != "planned":
+        engine.decide()
+    if progress == "running":
+        engine.work()
+
+    # when it is cancelled, then it never finalizes
+    control.cancel(plan)
+    engine.run(plan)
+    assert outcome(plan) == "stopped/cancelled"
+    assert "finalize a" not in journal.lines
+
+
+def test_one_step_of_a_plan_that_has_not_started_may_be_cancelled(engine: Engine, journal: Journal) -> None:
+    plan = triggering.trigger(whole.Mixed)
+    control.cancel(plan.steps.get(phase="run", action__input__name="a"))
+    engine.run(plan)
+    assert outcome(plan) == "stopped/cancelled"
+    assert journal.lines == ["run b"]
 
 
 def test_what_waits_for_its_next_try_is_cancelled(engine: Engine, journal: Journal) -> None:

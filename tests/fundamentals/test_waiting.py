@@ -15,7 +15,7 @@ from dynflow_app.masking import MASK
 from dynflow_app.models import Action, Attempt, Event, OutputChunk, Step
 from dynflow_app.progress import progress_of
 from tests.engine import Engine, outcome
-from tests.testapp import whole
+from tests.testapp import looking, whole
 from tests.testapp.journal import Journal
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_timers_that_came_due_while_nothing_ran_fire_once(engine: Engine, journa
     """Scenario 51: a look, a retry and a time-out, all long due when everything starts again."""
     journal.break_("run a")
     plans = [
-        engine.run(triggering.trigger(whole.LooksAgain)),
+        engine.run(triggering.trigger(looking.LooksAgain)),
         engine.run(triggering.trigger(whole.RecordAgain, name="a")),
         engine.run(triggering.trigger(whole.WaitsFor60)),
     ]
