@@ -13,7 +13,9 @@ from dynflow_app.models.gate import Dependency, Gate
 from dynflow_app.models.history import HistoryEntry
 from dynflow_app.models.leadership import Leadership, Term
 from dynflow_app.models.limit import Limit
+from dynflow_app.models.prerequisite import Prerequisite
 from dynflow_app.models.step import Attempt, Step
+from dynflow_app.models.sub_plans import SubPlans
 from dynflow_app.models.world import World, WorldKind
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "Leadership",
     "Limit",
     "OutputChunk",
+    "Prerequisite",
     "Step",
+    "SubPlans",
     "Term",
     "World",
     "WorldKind",

@@ -70,6 +70,37 @@ class ExecutionPlan(models.Model):
         verbose_name=_("made from"),
     )
     made_as = models.CharField(_("made as"), max_length=8, blank=True, choices=MadeAs.choices)
+    start_at = models.DateTimeField(
+        _("start at"), null=True, blank=True, help_text=_("When it starts, at the earliest.")
+    )
+    start_before = models.DateTimeField(
+        _("start before"), null=True, blank=True, help_text=_("After that it is too late to start.")
+    )
+    is_waiting = models.BooleanField(
+        _("is waiting"), default=False, help_text=_("Whether it may start as soon as other plans allow it.")
+    )
+    parent_step = models.ForeignKey(
+        "dynflow_app.Step",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="children",
+        db_index=False,
+        verbose_name=_("parent step"),
+        help_text=_("The step whose sub-plan it is."),
+    )
+    position = models.PositiveIntegerField(
+        _("position"),
+        null=True,
+        blank=True,
+        help_text=_("Among its siblings, from 0; empty once another plan has taken its place."),
+    )
+    round = models.PositiveSmallIntegerField(
+        _("round"), default=0, help_text=_("In which round of its parent it was made, or resumed.")
+    )
+    singleton = models.CharField(
+        _("singleton"), max_length=255, null=True, blank=True, help_text=_("Only one plan with this may be active.")
+    )
     priority = models.SmallIntegerField(_("priority"), default=0)
     tags = models.JSONField(_("tags"), default=list, blank=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)
@@ -97,12 +128,27 @@ class ExecutionPlan(models.Model):
                 fields=("made_from",), name="dynflow_plan_derived", condition=models.Q(made_from__isnull=False)
             ),
             models.Index(
+                fields=("parent_step", "state"),
+                name="dynflow_plan_moving_children",
+                condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
+            ),
+            models.Index(
                 fields=("state", "created_at"),
                 name="dynflow_plan_to_sweep",
                 condition=~models.Q(state="stopped"),
             ),
         )
         constraints = (
+            models.UniqueConstraint(
+                fields=("parent_step", "position"),
+                condition=models.Q(parent_step__isnull=False),
+                name="dynflow_plan_child",
+            ),
+            models.UniqueConstraint(
+                fields=("singleton",),
+                condition=models.Q(singleton__isnull=False, state__in=("planning", "planned", "running")),
+                name="dynflow_plan_singleton",
+            ),
             models.CheckConstraint(condition=models.Q(active_steps__gte=0), name="dynflow_plan_active_steps"),
             models.CheckConstraint(
                 condition=~models.Q(state="stopped")

@@ -72,4 +72,6 @@ def run_dialogue(block: Block, namespace: dict[str, object]) -> None:
 
 def run_code(block: Block, namespace: dict[str, object]) -> None:
     """Execute a ``python`` block; a traceback names the page and the line in it."""
-    exec(compile("\n" * (block.line - 1) + block.text, str(block.page), "exec"), namespace)  # noqa: S102 - our own pages
+    text = "\n" * (block.line - 1) + block.text
+    code = compile(text, str(block.page), "exec", dont_inherit=True)  # readers have no __future__ import of ours
+    exec(code, namespace)  # noqa: S102 - our own pages

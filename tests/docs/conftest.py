@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +18,40 @@ from tests.support import wait_until
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
+    from tests.docs.following import FollowedPage
     from tests.docs.project_of_page import ReadersProject
     from tests.engine import Engine
+
+
+@pytest.fixture
+def known_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions that a test defines are known during the test only."""
+    for name in ("_classes", "_subscribers"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+
+
+@pytest.fixture
+def page(
+    engine: Engine, known_actions: None, closed_loops: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., FollowedPage]]:
+    """Opens a how-to: ``page("poll", server=...)`` with what its code takes for granted.
+
+    A test has to follow it to its last block, unless it says ``whole=False``.
+    """
+    from tests.docs.following import MODULE, FollowedPage
+
+    module = ModuleType(MODULE)
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    opened: list[FollowedPage] = []
+
+    def read(name: str, *, whole: bool = True, **world: Any) -> FollowedPage:  # functions, objects: whatever it uses
+        vars(module).update(world)
+        found = FollowedPage(name, module)
+        opened.extend([found] * whole)
+        return found
+
+    yield read
+    assert [each.path.name for each in opened if not each.is_read] == [], "blocks were left out"
 
 
 @pytest.fixture
@@ -39,7 +73,12 @@ def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def readers_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, settings: SettingsWrapper, closed_loops: None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    settings: SettingsWrapper,
+    closed_loops: None,
+    known_actions: None,
 ) -> Iterator[Callable[[Path], ReadersProject]]:
     """Makes the project of a page in an empty folder, which becomes the current one."""
     from dynflow_app.models import ExecutionPlan
@@ -47,8 +86,6 @@ def readers_project(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("_classes", "_subscribers"):  # actions of the page are known during the test only
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
     with ExitStack() as stack:
 
         def make(page: Path) -> ReadersProject:

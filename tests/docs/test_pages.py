@@ -76,24 +76,33 @@ def test_idempotent_steps(engine: Engine) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rescuing(engine: Engine) -> None:
-    from dynflow_app.models import ExecutionPlan
+def test_rescuing(engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from dynflow_app.triggering import trigger
     from tests.docs.breaking import Outage, TwoParts
 
-    Outage.attempts = 0
+    monkeypatch.setattr(Outage, "attempts", 0)
     plan = engine.run(trigger(TwoParts))
-    namespace: dict[str, object] = {"plan": plan, "user": "ada"}
-    find, resume, skip = (
-        block for block in blocks(DOCS / "how-to" / "rescue-a-paused-plan.md") if block.language == "python"
-    )
+    namespace: dict[str, object] = {"user": "ada"}
+    code = [block for block in blocks(DOCS / "how-to" / "rescue-a-paused-plan.md") if block.language == "python"]
+    find, resume, retry, skip, rerun, in_bulk = code
     run_code(find, namespace)
     assert namespace["plan"] == plan
-    run_code(resume, namespace)
-    engine.run(namespace["plan"])
-    assert namespace["plan"].state == "paused", "the outage is not over"
+    assert capsys.readouterr().out == f"{plan.pk} 2 Outage ConnectionError nobody answers\n"
+    for again in (resume, retry):
+        run_code(again, namespace)
+        engine.run(plan)
+        assert plan.state == "paused", "the outage is not over"
     run_code(skip, namespace)
-    plan = engine.run(ExecutionPlan.objects.get())
+    engine.run(plan)
     assert (plan.state, plan.result) == ("stopped", "warning")
-    assert [entry.verb for entry in plan.history.all()] == ["resume", "skip", "resume"]
-    assert Outage.attempts == 2
+    assert Outage.attempts == 3, "once, resumed, retried, but not after the skip"
+    run_code(rerun, namespace)
+    engine.run(namespace["again"])
+    assert [entry.verb for entry in plan.history.order_by("pk")] == ["resume", "retry", "skip", "resume", "rerun"]
+    assert [action.input for action in namespace["again"].actions.order_by("number")] == [{}, {}, {"host": "web-2"}]
+    assert namespace["again"].state == "paused", "the outage is still not over"
+    capsys.readouterr()
+    monkeypatch.setattr(Outage, "is_over", True)
+    run_code(in_bulk, namespace)
+    assert capsys.readouterr().out == "1 {} {}\n"
+    assert (engine.run(namespace["again"]).result, Outage.attempts) == ("success", 5)
