@@ -17,6 +17,10 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
+    CANCEL_CHILDREN = "cancel children"
+    """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
+    ABORT_CHILDREN = "abort children"
+    HALT_CHILDREN = "halt children"
 
 
 class EndedAs(StrEnum):
@@ -114,6 +118,8 @@ class Outcome:
     event_id: int | None = None
     """The event that was handled; it goes with the outcome."""
     sent: list[SelfEvent] | None = None
+    wakes_below: int | None = None
+    """Of a step with sub-plans: it goes on when fewer of them than this move."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

@@ -29,6 +29,7 @@ class Probe(Enum):
     WORLD_INVALIDATED = "world_invalidated"
     FINALIZE_RETURNED = "finalize_returned"
     TIMERS_FIRED = "timers_fired"
+    SUB_PLANS_MADE = "sub_plans_made"
 
 
 class ProbeError(Exception):

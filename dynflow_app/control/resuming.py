@@ -14,7 +14,7 @@ from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import release_frontier
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, Step
+from dynflow_app.models import Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.step import StepQuerySet
 from dynflow_app.states import COUNTED_PHASES, Alarm, PlanResult, PlanState, Rescue, StepState, StopRequest
@@ -61,7 +61,9 @@ def retry(step: Step, *, by: Any = "", reason: str = "") -> None:
 
 
 def _start_over(steps: StepQuerySet) -> None:
-    """Forget what their failure decided: they get all their tries again."""
+    """Forget what their failure decided: they get all their tries again, and so do their sub-plans."""
+    for row in SubPlans.objects.filter(step__in=steps.filter(state=StepState.ERROR)).select_related("step"):
+        SubPlans.objects.filter(pk=row.pk).update(round=F("round") + row.step.failures + 1)
     steps.transition(
         [StepState.ERROR],
         StepState.PENDING,

@@ -131,10 +131,10 @@ def _suspended(
     except Exception as error:
         return failure(step, error, started, context)
     # A look that changed nothing worth keeping leaves no attempt: a poll every second for a week would leave 600,000.
-    is_look = step.cause == Cause.WAKE and wish.wake_after is not None
+    is_look = step.cause == Cause.WAKE and (wish.wake_after is not None or wish.wakes_below is not None)
     outcome = timed(blank(step, StepState.SUSPENDED, None if is_look else EndedAs.SUSPENDED), started)
     outcome.output, outcome.input = output, context.resolved_input
-    outcome.sent, outcome.progress = context.sent, context.progress
+    outcome.sent, outcome.progress, outcome.wakes_below = context.sent, context.progress, wish.wakes_below
     remaining = None if invocation.deadline is None else invocation.deadline - outcome.ended
     outcome.deadline_in = remaining
     alarms = [(wish.wake_after, Alarm.WAKE), (wish.timeout, Alarm.TIMEOUT), (remaining, Alarm.TIMEOUT)]
