@@ -80,6 +80,8 @@ class Claimed:
     """The event to handle, if that is the cause."""
     failures: int = 0
     """How many tries failed since the step began or was resumed."""
+    companions: int = 0
+    """Of a finalize step: how many others belong to the phase that it was claimed for."""
     remaining: float | None = None
     """Seconds until its time-out, if an earlier invocation has set it."""
 

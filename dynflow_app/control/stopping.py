@@ -79,7 +79,7 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         steps = Step.objects.filter(plan=plan)
         keys = _limit_keys(steps)
         # Neither claims nor alarms ask for the plan's lock, so first what could wake, then what could be claimed.
-        steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER)
+        steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER | {"is_held": True})  # it keeps no slot
         SubPlans.objects.filter(step__in=steps).update(wakes_below=None)
         steps.filter(phase__in=ASIDE_PHASES).transition([StepState.READY], StepState.CANCELLED, ended_at=Now())
         steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)

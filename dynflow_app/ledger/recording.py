@@ -154,6 +154,7 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
         SET state = outcome.state, error = outcome.error, world_id = NULL, ran_for = ran_for + outcome.seconds,
             cause = CASE WHEN outcome.state = 'ready' THEN cause ELSE 'start' END,
             deadline_at = CASE WHEN outcome.state = 'ready' THEN deadline_at END,
+            stop_request = CASE WHEN outcome.state = 'pending' THEN '' ELSE stop_request END,
             started_at = CASE WHEN outcome.seconds > 0
                 THEN {ago_sql(connection, "outcome.age + outcome.seconds")} ELSE started_at END,
             ended_at = CASE WHEN outcome.state NOT IN ('ready', 'pending', 'suspended')

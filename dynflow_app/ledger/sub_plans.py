@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import F
@@ -16,8 +17,11 @@ from django.db.models.functions import Now
 
 from dynflow_app.models import ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_any_of, ledger_connection
-from dynflow_app.states import Cause, PlanResult, StepState
+from dynflow_app.states import Alarm, Cause, PlanResult, StepState
 
+GATHERING = timedelta(seconds=0.05)
+"""For so long further places may become free before a step is woken to fill them: one that fills many at a time costs
+less."""
 _PLAN = ExecutionPlan._meta.db_table
 _SUB_PLANS = SubPlans._meta.db_table
 
@@ -58,19 +62,29 @@ def _wake(step_ids: Collection[int]) -> Counter[str]:
     connection = ledger_connection()
     condition, parameters = is_any_of(connection, "step_id", step_ids)
     moving = f"FROM {_PLAN} WHERE parent_step_id = {_SUB_PLANS}.step_id AND state NOT IN ('stopped', 'paused')"
-    sql = f"""
-        UPDATE {_SUB_PLANS} SET wakes_below = NULL
-        WHERE {condition} AND CASE
-            WHEN wakes_below IS NULL THEN FALSE
-            WHEN wakes_below = 1 THEN NOT EXISTS (SELECT 1 {moving})
-            ELSE (SELECT COUNT(*) {moving}) < wakes_below END
-        RETURNING step_id
-    """  # noqa: S608 - names are ours
+    enough = f"""CASE
+        WHEN wakes_below IS NULL THEN FALSE
+        WHEN wakes_below = 1 THEN NOT EXISTS (SELECT 1 {moving})
+        ELSE (SELECT COUNT(*) {moving}) < wakes_below END"""
+    sql = f"SELECT step_id, wakes_below FROM {_SUB_PLANS} WHERE {condition} AND {enough}"  # noqa: S608 - as above
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        woken = [row[0] for row in cursor.fetchall()]
-    steps = Step.objects.filter(id__in=woken)
-    queues = Counter(steps.filter(state=StepState.SUSPENDED).values_list("queue", flat=True)) if woken else Counter()
+        rows = cursor.fetchall()
+    if not rows:
+        return Counter()
+    SubPlans.objects.filter(step__in=[step_id for step_id, _ in rows]).update(wakes_below=None)
+    return _go_on(
+        over=[step_id for step_id, below in rows if below == 1], free=[step_id for step_id, below in rows if below > 1]
+    )
+
+
+def _go_on(*, over: Collection[int], free: Collection[int]) -> Counter[str]:
+    """Steps whose sub-plans are `over` go on at once; those that have `free` places again a little later."""
+    places = Step.objects.filter(id__in=free, state=StepState.SUSPENDED)
+    if free:
+        places.update(alarm=Alarm.WAKE, alarm_at=Now() + GATHERING)
+    steps = Step.objects.filter(id__in=over)
+    queues = Counter(steps.filter(state=StepState.SUSPENDED).values_list("queue", flat=True)) if over else Counter()
     fields: dict[str, Any] = {"cause": Cause.WAKE, "alarm": "", "alarm_at": None, "ready_at": Now()}
     if queues:
         steps.transition([StepState.SUSPENDED], StepState.READY, **fields)

@@ -54,7 +54,7 @@ class Wishes:
                 self._ask(running[step_id], Abort() if request == StopRequest.ABORT else Cancel())
         for invocation in running.values():
             if invocation.deadline is not None and clock.monotonic() > invocation.deadline:
-                self._ask(invocation, StepTimeoutError())
+                self._ask(invocation, Abort() if isinstance(invocation.stop_with, Cancel) else StepTimeoutError())
         self._wishes = {
             step_id: wish for step_id, wish in self._wishes.items() if running.get(step_id) is wish.invocation
         }

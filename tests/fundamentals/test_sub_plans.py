@@ -9,6 +9,7 @@ import pytest
 from dynflow_app import control
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, SubPlans
+from dynflow_app.states import PlanState
 from dynflow_app.triggering import trigger
 from tests.engine import Engine, outcome
 from tests.testapp import many
@@ -108,9 +109,11 @@ def test_never_more_children_move_than_the_limit_says(engine: Engine, journal: J
 
     # when it runs, looked at after each turn
     most = 0
-    for _ in range(60):
-        if not engine.decide() + engine.work():
-            break
+    while not plan.is_stopped:
+        engine.decide()
+        engine.work()
+        engine.pass_time(1)
+        plan.refresh_from_db()
         most = max(most, ExecutionPlan.objects.live().filter(parent_step__plan=plan).count())
 
     # then
@@ -122,7 +125,10 @@ def test_never_more_children_move_than_the_limit_says(engine: Engine, journal: J
 def test_children_that_paused_give_their_place_to_others(engine: Engine, journal: Journal) -> None:
     # given a limit of two, and two children that fail
     journal.break_("run c0", "run c1")
-    plan = engine.run(trigger(many.LimitedParent, names=names(6), limit=2))
+    plan = trigger(many.LimitedParent, names=names(6), limit=2)
+    while plan.state != PlanState.PAUSED:
+        engine.run(plan)
+        engine.pass_time(1)
 
     # then the others were made all the same, and the parent says what is left
     assert outcomes_of_children(plan) == ["paused/error"] * 2 + ["stopped/success"] * 4
