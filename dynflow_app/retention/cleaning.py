@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -103,46 +104,32 @@ class _Walk:
             plans = plans.filter(Q(ended_at__gt=ended_at) | Q(id__gt=last), ended_at__gte=ended_at)
         if not self._dry_run:
             plans = plans.select_for_update(skip_locked=True, of=("self",))
-        return list(plans.values_list("ended_at", "id")[:number])
+        rows: Iterable[Any] = plans.values_list("ended_at", "id")[:number]
+        return list(rows)
 
     def _clean(self, places: list[Place]) -> Cleaned:
         root_of = families.gather([root for _, root in places], self._batch)
         while root_of is None and len(places) > 1:
             places = places[: len(places) // 2]
             root_of = families.gather([root for _, root in places], self._batch)
-        if root_of is not None:
-            weights = families.weights(root_of)
-            weight_of: Counter[UUID] = Counter()
-            for plan, root in root_of.items():
-                weight_of[root] += weights[plan]
-            places = self._prefix(places, weight_of)
-            first = places[0][1]
-            if len(places) > 1 or weight_of[first] <= self._most_weight or root_of.keys() == {first}:
-                self._place = places[-1]
-                chosen = {root for _, root in places}
-                return self._delete_families({plan: root for plan, root in root_of.items() if root in chosen})
-        return self._empty(places[0])
-
-    @property
-    def _most_weight(self) -> int:
-        return self._batch * STEPS_PER_BATCH
-
-    def _prefix(self, places: list[Place], weight_of: Counter[UUID]) -> list[Place]:
-        """The first ones, as many as are not too much for one transaction; at least one."""
-        total = 0
-        for n, (_, root) in enumerate(places):
-            total += weight_of[root]
-            if n and total > self._most_weight:
-                return places[:n]
-        return places
+        if root_of is None:
+            return self._empty(places[0])
+        weight_of: Counter[UUID] = Counter()
+        for plan, weight in families.weights(root_of).items():
+            weight_of[root_of[plan]] += weight
+        places = places[: self._affordable([weight_of[root] for _, root in places])]
+        chosen = {root for _, root in places}
+        root_of = {plan: root for plan, root in root_of.items() if root in chosen}
+        if len(chosen) == 1 < len(root_of) and weight_of[places[0][1]] > self._most_weight:
+            return self._empty(places[0])
+        self._place = places[-1]
+        return self._delete_families(root_of)
 
     def _delete_families(self, root_of: dict[UUID, UUID]) -> Cleaned:
         """Delete whole families, but those of which a plan has to stay."""
-        plans = ExecutionPlan.objects.filter(id__in=root_of)
-        free = self._lock(list(root_of))
-        stays = set(families.staying(plans).values_list("id", flat=True)) | (root_of.keys() - free)
-        staying_roots = {root_of[plan] for plan in stays}
-        return self._delete([plan for plan, root in root_of.items() if root not in staying_roots])
+        going = self._going(list(root_of))
+        torn = {root for plan, root in root_of.items() if plan not in going}
+        return self._delete([plan for plan, root in root_of.items() if root not in torn])
 
     def _empty(self, place: Place) -> Cleaned:
         """Delete some plans of a family that is too large for one transaction: sub-plans first, the root at last."""
@@ -157,22 +144,33 @@ class _Walk:
             cleaned = self._counted([root])
             cleaned.sub_plans = families.members(root).count() - 1
             return cleaned
-        found = families.leaves(root, self._batch)
-        weights = families.weights(found)
-        heavy = self._prefix([(clock.now(), plan) for plan in found], Counter(weights))
-        chosen = [plan for _, plan in heavy]
-        stays = set(families.staying(ExecutionPlan.objects.filter(id__in=chosen)).values_list("id", flat=True))
-        going = [plan for plan in chosen if plan not in stays and plan in self._lock(chosen)]
+        chosen = families.leaves(root, self._batch)
+        weights = families.weights(chosen)
+        chosen = chosen[: self._affordable([weights[plan] for plan in chosen])]
+        going = self._going(chosen)
         if root in chosen or not going:
             self._place = place
-        return self._delete(going)
+        return self._delete([plan for plan in chosen if plan in going])
 
-    def _lock(self, plan_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of these plans that nobody else has locked."""
-        plans = ExecutionPlan.objects.filter(id__in=plan_ids).order_by("id")
-        if not self._dry_run:
-            plans = plans.select_for_update(skip_locked=True, of=("self",))
-        return set(plans.values_list("id", flat=True))
+    @property
+    def _most_weight(self) -> int:
+        return self._batch * STEPS_PER_BATCH
+
+    def _affordable(self, weights: Sequence[int]) -> int:
+        """How many, from the first on, are not too much for one transaction; at least one."""
+        total = 0
+        for n, weight in enumerate(weights):
+            total += weight
+            if n and total > self._most_weight:
+                return n
+        return len(weights)
+
+    def _going(self, plan_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these plans that may go, locked; those that others have locked are left out."""
+        plans = ExecutionPlan.objects.filter(id__in=plan_ids)
+        locked = plans if self._dry_run else plans.select_for_update(skip_locked=True, of=("self",))
+        found = set(locked.order_by("id").values_list("id", flat=True))
+        return found - set(families.staying(plans).values_list("id", flat=True))  # what is locked does not change
 
     def _delete(self, plan_ids: list[UUID]) -> Cleaned:
         cleaned = self._counted(plan_ids)
@@ -184,7 +182,8 @@ class _Walk:
         return cleaned
 
     def _counted(self, plan_ids: Sequence[UUID]) -> Cleaned:
-        rows = ExecutionPlan.objects.filter(id__in=plan_ids).values_list("action", "result", "parent_step_id")
+        plans = ExecutionPlan.objects.filter(id__in=plan_ids)
+        rows: Iterable[Any] = plans.values_list("action", "result", "parent_step")
         counted = Counter((action, result) for action, result, parent in rows if parent is None)
         return Cleaned(plans=counted, sub_plans=len(plan_ids) - counted.total())
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import CASCADE, DO_NOTHING, SET_NULL, Count, Exists, ForeignObjectRel, OuterRef, Q, QuerySet
+from django.db.models import CASCADE, DO_NOTHING, SET_NULL, Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
-from dynflow_app.models import Action, ExecutionPlan, Gate, Prerequisite, Step
+from dynflow_app.models import ExecutionPlan, Prerequisite, Step
+from dynflow_app.models.base import ledger_connection
+from dynflow_app.retention.tables import references
 from dynflow_app.states import ACTIVE_STEP_STATES, LIVE_PLAN_STATES, Phase, PlanState
 
 _PLAN = ExecutionPlan._meta.db_table
 _STEP = Step._meta.db_table
-_PATHS = {ExecutionPlan: "", Action: "__plan", Step: "__plan", Gate: "__plan"}
 
 
 def gather(roots: Sequence[UUID], most: int) -> dict[UUID, UUID] | None:
@@ -55,8 +56,8 @@ def members(root: UUID) -> QuerySet[ExecutionPlan]:
         )
         SELECT id FROM family
     """  # noqa: S608 - names are ours
-    key = ExecutionPlan._meta.pk.get_db_prep_value(root, _connection())
-    return ExecutionPlan.objects.filter(id__in=RawSQL(sql, [key]))
+    key = ExecutionPlan._meta.pk.get_db_prep_value(root, ledger_connection())
+    return ExecutionPlan.objects.filter(id__in=RawSQL(sql, [key]))  # noqa: S611 - names are ours
 
 
 def weights(plan_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -74,20 +75,7 @@ def staying(plans: QuerySet[ExecutionPlan]) -> QuerySet[ExecutionPlan]:
     awaiting = Prerequisite.objects.filter(after=OuterRef("pk"), plan__state__in=LIVE_PLAN_STATES)
     hooks = Step.objects.filter(plan=OuterRef("pk"), phase=Phase.HOOK, state__in=ACTIVE_STEP_STATES)
     condition = ~Q(state=PlanState.STOPPED) | Q(Exists(awaiting)) | Q(Exists(hooks))
-    for relation, path in relations():
-        if relation.on_delete not in (CASCADE, SET_NULL, DO_NOTHING):
-            rows = relation.related_model._base_manager.using(plans.db)
-            condition |= Q(Exists(rows.filter(**{f"{relation.field.name}{path}": OuterRef("pk")})))
+    for reference in references():
+        if reference.on_delete not in (CASCADE, SET_NULL, DO_NOTHING):
+            condition |= Q(Exists(reference.rows.filter(**{reference.path: OuterRef("pk")})))
     return plans.filter(condition)
-
-
-def relations() -> Iterator[tuple[ForeignObjectRel, str]]:
-    """Foreign keys of other tables than those that `deleting` knows to what belongs to a plan; each with the rest of
-    the path to the plan."""
-    from dynflow_app.retention.deleting import KNOWN
-
-    for model, path in _PATHS.items():
-        for relation in model._meta.get_fields(include_hidden=True):
-            if isinstance(relation, ForeignObjectRel) and not relation.many_to_many:
-                if relation.related_model not in KNOWN:
-                    yield relation, path
