@@ -105,7 +105,11 @@ class Step(models.Model):
             models.UniqueConstraint(
                 "action",
                 "phase",
-                models.Case(models.When(phase__in=("run", "finalize", "revert"), then=0), default=models.F("number")),
+                models.Case(
+                    models.When(phase__in=("run", "finalize", "revert"), then=0),
+                    default=models.F("number"),
+                    output_field=models.PositiveIntegerField(),
+                ),
                 name="dynflow_step_once_a_phase",
             ),
             models.CheckConstraint(

@@ -64,7 +64,10 @@ class Archive:
                 _write(self._file, block)
             os.fsync(self._file.fileno())
         except BaseException as error:
-            _cut_off(self._file, before)
+            try:
+                _cut_off(self._file, before)
+            except OSError:
+                self._close()  # nothing must come after a torn line; whoever opens it next cuts it off
             if isinstance(error, OSError):
                 raise ArchiveError(f"{self._cannot(error)} Make room, and start again.") from error
             raise

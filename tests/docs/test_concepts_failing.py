@@ -115,7 +115,9 @@ def test_the_tables_about_failures_list_what_exists(page: Open) -> None:
     assert documented.pop("on") == "(Exception,)"
     assert defaults.pop("on") == (Exception,)
     assert {name: ast.literal_eval(value) for name, value in documented.items()} == defaults
-    strategies = [row[0].partition("`")[0] or row[0].split("`")[1] for row in table(path, "## Give up: `rescue_strategy`")]
+    strategies = [
+        row[0].partition("`")[0] or row[0].split("`")[1] for row in table(path, "## Give up: `rescue_strategy`")
+    ]
     assert {f"Rescue.{rescue.name}" for rescue in Rescue if rescue} == set(strategies)
 
 

@@ -1,0 +1,673 @@
+"""Clean-up takes whole families of stopped plans that are old enough, and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.apps import apps
+from django.db import connection, transaction
+from django.db.models import ForeignObjectRel
+from django.test.utils import CaptureQueriesContext
+
+from dynflow_app import BaseAction, clock, control
+from dynflow_app.actions import registry
+from dynflow_app.ledger import limiting
+from dynflow_app.models import (
+    Action,
+    Attempt,
+    Dependency,
+    Event,
+    ExecutionPlan,
+    Gate,
+    HistoryEntry,
+    Limit,
+    OutputChunk,
+    Prerequisite,
+    Step,
+    SubPlans,
+)
+from dynflow_app.retention import Archive, ArchiveError, Selection, clean_up
+from dynflow_app.retention.action import Cleanup
+from dynflow_app.retention.records import FORMAT
+from dynflow_app.retention.selection import rules
+from dynflow_app.retention.tables import OWNED, references
+from dynflow_app.sealing import sealed
+from dynflow_app.states import PlanState
+from dynflow_app.triggering import trigger
+from dynflow_app.worker import wishes
+from tests.engine import Engine, outcome
+from tests.factories import (
+    AttemptFactory,
+    ChunkFactory,
+    HistoryFactory,
+    PlanFactory,
+    StepFactory,
+    add_steps,
+)
+from tests.support import wait_until
+from tests.testapp.journal import Journal
+from tests.testapp.models import Bill, Note, Server
+from tests.testapp.undo import RowsOfDeeds
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+pytestmark = pytest.mark.django_db
+MONTH = Selection(older_than=timedelta(days=30))
+FAN = "project.bench.actions.Fan"
+
+
+def old_plan(days: float = 40, **fields: Any) -> ExecutionPlan:
+    """A plan that stopped so many days ago."""
+    return PlanFactory(state="stopped", created_at=clock.now() - timedelta(days=days, seconds=61), **fields)
+
+
+def sub_plan(parent: ExecutionPlan, **fields: Any) -> ExecutionPlan:
+    """A sub-plan of the first step of `parent`."""
+    step = parent.steps.first() or StepFactory(plan=parent, state="success")
+    position = step.children.count()
+    return old_plan(parent_step=step, position=position, **fields)
+
+
+def clean(selection: Selection = MONTH, **options: Any) -> Counter[str]:
+    """Clean up to the end; what went."""
+    total: Counter[str] = Counter()
+    for cleaned in clean_up(selection, **options):
+        total.update(plans=cleaned.plans.total(), sub_plans=cleaned.sub_plans, limits=cleaned.limits)
+    return +total
+
+
+def left() -> set[ExecutionPlan]:
+    return set(ExecutionPlan.objects.all())
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    assert text.endswith("\n") or not text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- which plans ----------------------------------------------------------------------------------------------------
+
+
+def test_only_plans_that_stopped_long_enough_ago_go() -> None:
+    # given old plans in every state, and one that stopped yesterday
+    old = clock.now() - timedelta(days=99)
+    live = {PlanFactory(state=state, created_at=old) for state in PlanState if state != PlanState.STOPPED}
+    recent = old_plan(days=1)
+    for result in ("success", "warning", "error", "cancelled"):
+        old_plan(result=result)
+
+    # when it is cleaned up
+    cleaned = clean()
+
+    # then the old ones that had stopped are gone
+    assert cleaned == {"plans": 4}
+    assert left() == live | {recent}
+
+
+def test_by_default_everything_is_kept() -> None:
+    plan = old_plan(days=9999)
+
+    assert clean(Selection()) == {}
+    assert left() == {plan}
+
+
+@pytest.fixture
+def known_actions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    return None
+
+
+def test_actions_say_how_long_their_plans_are_kept(settings: SettingsWrapper, known_actions: None) -> None:
+    # given a setting, and actions that say something else
+    settings.DYNFLOW = {**settings.DYNFLOW, "KEEP_FOR": 30}
+
+    class Daily(BaseAction):
+        keep_for = timedelta(days=2)
+
+    class Precious(BaseAction):
+        keep_for = timedelta.max
+
+    daily, precious = registry.action_name(Daily), registry.action_name(Precious)
+    kept = {old_plan(1, action=daily), old_plan(9999, action=precious), old_plan(29), old_plan(29, action="gone.Away")}
+    for days, action in ((3, daily), (31, FAN), (31, "gone.Away")):
+        old_plan(days, action=action)
+
+    # when it is cleaned up, then each went by its own age; those of classes that are gone, by the setting
+    assert clean(Selection()) == {"plans": 3}
+    assert left() == kept
+
+    # and an age that is asked for replaces the setting, but what an action says only if it is named
+    assert clean(Selection(older_than=timedelta())) == {"plans": 2}
+    assert clean(Selection(older_than=timedelta(), actions=(daily,))) == {"plans": 1}
+    assert {plan.action for plan in left()} == {precious}
+
+
+def test_a_number_of_days_without_a_date_is_for_ever(settings: SettingsWrapper) -> None:
+    settings.DYNFLOW = {**settings.DYNFLOW, "KEEP_FOR": 1e9}
+    assert [rule.actions for rule in rules(Selection())] == [(registry.action_name(Cleanup),)]
+
+
+@pytest.mark.parametrize("wrong", [5, timedelta(days=-1), "30d"])
+def test_a_wrong_keep_for_is_told_when_the_class_is_defined(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"Wrong\.keep_for"):
+        type("Wrong", (BaseAction,), {"keep_for": wrong})
+
+
+def test_plans_can_be_chosen_by_action_and_result() -> None:
+    for action in ("a.A", "b.B"):
+        for result in ("success", "error"):
+            old_plan(action=action, result=result)
+
+    assert clean(Selection(older_than=timedelta(1), actions=("a.A",), results=("error",))) == {"plans": 1}
+    assert clean(Selection(older_than=timedelta(1), results=("success",))) == {"plans": 2}
+    assert [(plan.action, plan.result) for plan in left()] == [("b.B", "error")]
+
+
+def test_the_oldest_go_first_up_to_a_limit() -> None:
+    plans = [old_plan(days=days) for days in (31, 35, 33, 37)]
+
+    assert clean(limit=3, batch=2) == {"plans": 3}
+    assert left() == {plans[0]}
+
+
+def test_a_dry_run_counts_the_same_and_changes_nothing() -> None:
+    # given plans of which some have to stay
+    for _ in range(5):
+        sub_plan(old_plan())
+    waited_for = old_plan()
+    Prerequisite.objects.create(plan=PlanFactory(), after=waited_for, accepts=[])
+    before = left()
+
+    # when it is only counted, then nothing is gone, and it was right
+    counted = clean(dry_run=True, batch=2)
+    assert left() == before
+    assert counted == clean(batch=2) == {"plans": 5, "sub_plans": 5}
+
+
+# --- families -------------------------------------------------------------------------------------------------------
+
+
+def test_sub_plans_go_with_their_parents_and_never_alone() -> None:
+    # given a young parent with an old child, and an old parent with a young child that has a child
+    young = old_plan(days=1)
+    spared = {young, sub_plan(young, days=99)}
+    old = old_plan()
+    grandchild = sub_plan(sub_plan(old, days=1), days=1)
+
+    # when it is cleaned up, then families went or stayed as a whole, by the age of their roots
+    assert clean() == {"plans": 1, "sub_plans": 2}
+    assert left() == spared
+    assert not Step.objects.filter(plan=grandchild).exists()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 500])
+def test_a_family_with_a_live_plan_stays(batch: int) -> None:
+    parent = old_plan()
+    sub_plan(parent)
+    child = sub_plan(parent)
+    step = StepFactory(plan=child, state="success")
+    PlanFactory(state="paused", parent_step=step, position=0, created_at=clock.now() - timedelta(days=90))
+    other = old_plan(days=50)
+    before = left()
+
+    assert clean(batch=batch) == {"plans": 1}
+    assert left() == before - {other}
+
+
+def test_a_family_too_large_for_one_transaction_goes_from_its_leaves() -> None:
+    """So an interruption leaves parents without some of their sub-plans, but never a sub-plan without its parent."""
+    # given a parent with 7 children, one of which has 5 of its own; and others
+    parent = old_plan(days=50)
+    children = [sub_plan(parent) for _ in range(7)]
+    for _ in range(5):
+        sub_plan(children[3])
+    old_plan()
+
+    # when it is cleaned up in small batches, then all goes, and after each batch every sub-plan has its parents
+    total: Counter[str] = Counter()
+    for cleaned in clean_up(MONTH, batch=3):
+        total.update(plans=cleaned.plans.total(), sub_plans=cleaned.sub_plans)
+        assert cleaned.plans.total() + cleaned.sub_plans <= 3
+        assert ExecutionPlan.objects.filter(pk=parent.pk).exists() or not left() & set(children)
+    assert total == {"plans": 2, "sub_plans": 12}
+    assert left() == set()
+
+
+def test_many_steps_make_smaller_batches() -> None:
+    for _ in range(3):
+        add_steps(old_plan(), 15)
+    parent = old_plan()
+    for _ in range(2):
+        add_steps(sub_plan(parent), 25)
+
+    batches = [cleaned.plans.total() + cleaned.sub_plans for cleaned in clean_up(MONTH, batch=3)]
+
+    assert batches == [1, 1, 1, 1, 2], "the last sub-plan and its parent are not too much together"
+    assert left() == set()
+
+
+# --- what has to stay -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_live_plan_waits_for_stays() -> None:
+    # given plans that a live plan, and a stopped one, wait for
+    waited_for, no_longer = old_plan(), old_plan()
+    live, stopped = PlanFactory(state="scheduled"), old_plan(days=1)
+    Prerequisite.objects.create(plan=live, after=waited_for, accepts=["success"])
+    past = Prerequisite.objects.create(plan=stopped, after=no_longer, accepts=["success"])
+
+    # when it is cleaned up
+    assert clean() == {"plans": 1}
+
+    # then only the one that nothing waits for is gone
+    assert left() == {waited_for, live, stopped}
+    past.refresh_from_db()
+    assert past.after is None
+
+
+def test_a_plan_with_hooks_to_call_stays() -> None:
+    plan = old_plan()
+    hook = StepFactory(plan=plan, phase="hook", state="ready")
+
+    assert clean() == {}
+    Step.objects.filter(pk=hook.pk).update(state="success", ended_at=clock.now(), attempt=1)
+    AttemptFactory(step=hook, ended_as="succeeded")
+    assert clean() == {"plans": 1}
+
+
+def test_foreign_keys_of_the_project_are_respected() -> None:
+    # given rows of the project that refer to plans, in three ways
+    plans = [old_plan() for _ in range(3)]
+    bill = Bill.objects.create(plan=plans[0])
+    Note.objects.create(step=StepFactory(plan=plans[1], state="success"))
+    server = Server.objects.create(installed_by=plans[2])
+
+    # when it is cleaned up, then the protected plan stays, and the other rows are treated as they say
+    assert clean() == {"plans": 2}
+    assert left() == {plans[0]}
+    assert not Note.objects.exists()
+    server.refresh_from_db()
+    assert server.installed_by is None
+    bill.delete()
+    assert clean() == {"plans": 1}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.servers
+def test_what_others_have_locked_is_left_for_the_next_time() -> None:
+    # given a verb that is being applied to a child of an old plan, in another session
+    parent = old_plan()
+    child = sub_plan(parent)
+    other = old_plan()
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            list(ExecutionPlan.objects.filter(pk=child.pk).lock())
+            locked.set()
+            done.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    locked.wait(10)
+
+    # when it is cleaned up, then it neither waits nor tears the family apart
+    try:
+        assert clean() == {"plans": 1}
+        assert left() == {parent, child}
+    finally:
+        done.set()
+        thread.join()
+    assert clean() == {"plans": 1, "sub_plans": 1}
+    assert other not in left()
+
+
+# --- how it is done -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_of_a_plan_is_left(engine: Engine, journal: Journal) -> None:
+    # given a plan that lived, and another that was made from it
+    plan = trigger(RowsOfDeeds, width=3)
+    engine.run(plan)
+    again = control.revert(plan, by="ada")
+    engine.run(again)
+    step = plan.steps.first()
+    Event.objects.create(step=step, name="late", state="dropped")
+    SubPlans.objects.create(step=step, total=0)
+    ChunkFactory(action=plan.actions.first())
+    Prerequisite.objects.create(plan=plan, after=again, accepts=[])
+    for model in (Action, Attempt, Dependency, Event, Gate, HistoryEntry, OutputChunk, Prerequisite, Step, SubPlans):
+        assert model._default_manager.exists(), model
+    ExecutionPlan.objects.filter(pk=plan.pk).update(ended_at=clock.now() - timedelta(days=31))
+
+    # when the first is cleaned up, then the second is whole, and no longer says what it was made from
+    assert clean() == {"plans": 1}
+    again.refresh_from_db()
+    assert (again.made_from, again.made_as, outcome(again)) == (None, "revert", "stopped/success")
+    assert again.steps.count() == Attempt.objects.filter(step__plan=again).count() == Attempt.objects.count()
+
+    # when the second is, then nothing is left at all
+    clean(Selection(older_than=timedelta()))
+    assert [model for model in OWNED if model._default_manager.exists()] == []
+
+
+def test_every_table_of_the_ledger_that_refers_to_plans_is_known() -> None:
+    """A new one has to be in `OWNED`, or its foreign key decides; then it should not be one that needs loading."""
+    loaded = {each.model for each in references() if each.model._meta.app_label == "dynflow_app"}
+    assert not loaded & {
+        model
+        for model in apps.get_app_config("dynflow_app").get_models()
+        if any(isinstance(relation, ForeignObjectRel) for relation in model._meta.get_fields())
+    }
+
+
+def test_the_number_of_statements_does_not_grow_with_the_plans(tmp_path: Path) -> None:
+    def statements(number: int) -> int:
+        for _ in range(number):
+            add_steps(sub_plan(old_plan()), 3)
+        with CaptureQueriesContext(connection) as captured, Archive(tmp_path / f"{number}.jsonl") as archive:
+            assert clean(archive=archive) == {"plans": number, "sub_plans": number}
+        return len(captured)
+
+    statements(1)  # whatever is cached
+    assert statements(2) == statements(40)
+
+
+def test_foreign_keys_have_indexes_so_that_deleting_is_cheap() -> None:
+    """PostgreSQL looks for referring rows of each row that goes; without an index it reads the whole table."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite explains no such look-ups")
+    lacking = []
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for model in OWNED:
+            for relation in model._meta.related_objects:
+                field = relation.field
+                if field.model not in OWNED:
+                    continue
+                table, column = field.model._meta.db_table, field.column
+                cursor.execute(
+                    f"PREPARE look AS SELECT 1 FROM ONLY {table} x "  # noqa: S608 - names are ours
+                    f"WHERE $1 OPERATOR(pg_catalog.=) {column} FOR KEY SHARE OF x"
+                )
+                cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+                value = "gen_random_uuid()" if model is ExecutionPlan else "1"
+                cursor.execute(f"EXPLAIN EXECUTE look({value})")
+                if "Seq Scan" in str(cursor.fetchall()):
+                    lacking.append((table, column))
+                cursor.execute("DEALLOCATE look")
+    assert lacking == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_idempotency_key_is_free_again(engine: Engine) -> None:
+    old_plan(idempotency_key="monthly report")
+    clean()
+    assert not ExecutionPlan.objects.filter(idempotency_key="monthly report").exists()
+
+
+@pytest.mark.parametrize("batch", [0, 10_001])
+def test_a_batch_has_bounds(batch: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 10,000"):
+        clean(batch=batch)
+
+
+# --- the archive ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plans.jsonl", "plans.jsonl.gz"])
+def test_the_archive_has_all_of_each_plan(tmp_path: Path, name: str) -> None:
+    # given a plan with everything
+    plan = old_plan(label="Night", tags=["a"], triggered_by="ada", result="warning")
+    step = StepFactory(plan=plan, state="success", action__name="a.B", action__output={"size": 3})
+    AttemptFactory(step=step, number=0)
+    Event.objects.create(step=step, name="go", data={"n": 1}, state="handled", attempt=1)
+    HistoryFactory(plan=plan)
+    ChunkFactory(action=step.action, text="hello\n")
+    child = sub_plan(plan)
+    path = tmp_path / name
+
+    # when it is cleaned up into an archive, twice with other plans in between
+    with Archive(path) as archive:
+        clean(archive=archive)
+    old_plan(label="Later")
+    with Archive(path) as archive:
+        clean(archive=archive)
+
+    # then the lines are there
+    found = {record["plan"]["id"]: record for record in records(path)}
+    assert len(records(path)) == len(found) == 3
+    record = found[str(plan.pk)]
+    assert record["format"] == FORMAT
+    told = record["plan"]
+    assert (told["label"], told["action"], told["result"], told["tags"]) == ("Night", FAN, "warning", ["a"])
+    assert told["ended_at"] == plan.ended_at.isoformat()
+    (action,) = record["actions"]
+    assert (action["number"], action["name"]) == (1, "a.B") or action["name"] == "a.B"
+    assert (action["input"], action["output"]) == ({"host": "h1"}, {"size": 3})
+    assert [(each["number"], each["phase"], each["state"]) for each in record["steps"]] == [
+        (step.number, "run", "success")
+    ]
+    assert [(each["step"], each["number"], each["ended_as"]) for each in record["attempts"]] == [
+        (step.number, 0, "failed"),
+        (step.number, 1, "succeeded"),
+    ]
+    assert record["attempts"][0]["error"]["message"] == "host h1 did not answer"
+    assert [(each["step"], each["name"], each["data"]) for each in record["events"]] == [(step.number, "go", {"n": 1})]
+    assert [(each["verb"], each["actor"]) for each in record["history"]] == [("resume", "ada")]
+    assert [each["text"] for each in record["logs"]] == ["hello\n"]
+    below = found[str(child.pk)]
+    assert (below["plan"]["parent"], below["plan"]["parent_step"]) == (str(plan.pk), step.number)
+    assert below["actions"] == below["steps"] == []
+
+
+def test_the_archive_does_not_mix_up_plans(tmp_path: Path) -> None:
+    expected = {}
+    for n in range(25):
+        plan = old_plan(label=str(n))
+        add_steps(plan, n % 4)
+        if n % 3:
+            HistoryFactory(plan=plan, reason=str(n))
+        expected[str(n)] = (n % 4, [str(n)] if n % 3 else [])
+
+    with Archive(tmp_path / "a.jsonl.gz") as archive:
+        clean(archive=archive, batch=7)
+
+    found = records(tmp_path / "a.jsonl.gz")
+    told = {
+        each["plan"]["label"]: (len(each["steps"]), [entry["reason"] for entry in each["history"]]) for each in found
+    }
+    assert told == expected
+    assert all(len(each["actions"]) == len(each["steps"]) == len(each["attempts"]) for each in found)
+
+
+def test_secrets_are_masked_in_the_archive(tmp_path: Path, settings: SettingsWrapper) -> None:
+    from cryptography.fernet import Fernet
+
+    # given secrets of every kind: by name, sealed as they are, sealed by encryption
+    secret = "hunter2-" * 3
+    plan = old_plan()
+    plain = sealed(secret)
+    settings.DYNFLOW = {**settings.DYNFLOW, "ENCRYPTION_KEYS": (Fernet.generate_key().decode(),)}
+    encrypted = sealed(secret)
+    step = StepFactory(plan=plan, state="success", action__input={"password": secret, "pin": plain, "key": encrypted})
+    Event.objects.create(step=step, name="go", data={"token": secret, "x": [plain]}, state="handled")
+    path = tmp_path / "plans.jsonl"
+
+    # when the plan is archived
+    with Archive(path) as archive:
+        clean(archive=archive)
+
+    # then no secret was opened, and the file is for its owner only
+    (record,) = records(path)
+    assert record["actions"][0]["input"].keys() == {"password", "pin", "key"}
+    assert secret not in path.read_text()
+    assert encrypted["$sealed"] not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["plans.jsonl", "plans.jsonl.gz"])
+@pytest.mark.parametrize("cut", [1, 40, 5])
+def test_what_a_crash_has_torn_is_cut_off(tmp_path: Path, name: str, cut: int) -> None:
+    # given an archive whose last line, or member, was torn by a crash
+    path = tmp_path / name
+    for n in range(2):
+        old_plan(label=str(n))
+        with Archive(path) as archive:
+            clean(archive=archive)
+        if not n:
+            whole = path.stat().st_size
+    data = path.read_bytes()
+    path.write_bytes(data[:-cut] if cut != 5 else data[: whole + 5])
+
+    # when more is archived, then what was whole is there, and the new
+    old_plan(label="new")
+    with Archive(path) as archive:
+        clean(archive=archive)
+    assert [record["plan"]["label"] for record in records(path)] == ["0", "new"]
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine.gz"])
+def test_a_file_that_is_something_else_is_not_touched(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"my letters\nand more" if name.endswith("txt") else gzip.compress(b"my letters\n"))
+    before = path.read_bytes()
+
+    with pytest.raises(ArchiveError, match="something else"), Archive(path):
+        pass
+
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_archive_is_not_cut_off(tmp_path: Path) -> None:
+    """Whole members may come after the damage."""
+    path = tmp_path / "plans.gz"
+    for _ in range(2):
+        old_plan()
+        with Archive(path) as archive:
+            clean(archive=archive)
+    data = bytearray(path.read_bytes())
+    data[40] ^= 0xFF
+    path.write_bytes(data)
+
+    with pytest.raises(ArchiveError, match="damaged after byte 0"), Archive(path):
+        pass
+    assert path.read_bytes() == data
+
+
+def test_two_processes_do_not_write_to_one_archive(tmp_path: Path) -> None:
+    path = tmp_path / "plans.jsonl"
+    with Archive(path), pytest.raises(ArchiveError, match="Another process"), Archive(path):
+        pass
+
+
+def test_what_cannot_be_archived_is_not_deleted(tmp_path: Path) -> None:
+    # given an archive on a device that is full
+    old_plan()
+    before = left()
+    path = tmp_path / "plans.jsonl"
+
+    # when it is cleaned up, then nothing is gone
+    with Archive(path) as archive:
+        archive._file.close()  # type: ignore[union-attr]
+        archive._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115, PTH123
+        with pytest.raises(ArchiveError, match="No space left"):
+            clean(archive=archive)
+    assert left() == before
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+def test_limits_that_nothing_uses_go() -> None:
+    # given limits: used long ago, by a live plan, and lately
+    past = clock.now() - timedelta(days=31)
+    for key in ("unused", "live"):
+        Limit.objects.create(key=key, most=1, declared_at=past)
+    Limit.objects.create(key="lately", most=1)
+    StepFactory(plan=PlanFactory(state="paused"), limit_key="live")
+
+    # when it is cleaned up, then the first is gone
+    assert clean() == {"limits": 1}
+    assert set(Limit.objects.values_list("key", flat=True)) == {"live", "lately"}
+
+
+def test_a_limit_in_use_is_written_once_a_day_at_most() -> None:
+    """A changed row is locked until the caller commits, so plans with the same limit would wait for each other."""
+    limiting.declare([("k", 3, None)])
+    first = Limit.objects.get().declared_at
+    limiting.declare([("k", 3, None)])
+    assert Limit.objects.get().declared_at == first
+
+    Limit.objects.update(declared_at=first - timedelta(days=2))
+    limiting.declare([("k", 3, None)])
+    assert Limit.objects.get().declared_at >= first
+
+
+# --- the action -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_action_does_what_the_command_does(engine: Engine, tmp_path: Path) -> None:
+    for _ in range(3):
+        sub_plan(old_plan())
+    path = tmp_path / "plans.jsonl.gz"
+
+    plan = engine.run(trigger(Cleanup, older_than_days=30, archive=str(path), batch=2))
+
+    assert outcome(plan) == "stopped/success"
+    assert plan.actions.get().output == {"plans": 3, "sub_plans": 3, "limits": 0}
+    assert left() == {plan}
+    assert len(records(path)) == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_action_ends_between_two_batches_when_it_is_cancelled(
+    engine: Engine, known_actions: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given old plans, and somebody who cancels once the first batch is gone
+    for _ in range(6):
+        old_plan()
+    monkeypatch.setattr(wishes, "LOOK_INTERVAL", 0.05)
+
+    class CancelledCleanup(Cleanup):
+        def check_cancelled(self) -> None:
+            control.cancel(plan)
+            wait_until(super().check_cancelled)  # raises as soon as the worker knows
+
+    plan = trigger(CancelledCleanup, older_than_days=30, batch=2)
+
+    # when it runs
+    engine.run(plan)
+
+    # then it was cancelled, and what was left is left
+    assert outcome(plan) == "stopped/cancelled"
+    assert ExecutionPlan.objects.exclude(pk=plan.pk).count() == 4
+
+
+def test_what_goes_wrong_while_writing_leaves_no_torn_line(tmp_path: Path) -> None:
+    def pieces() -> Iterator[str]:
+        yield '{"half":'
+        yield "x" * 200_000
+        raise RuntimeError("database is away")
+
+    for name in ("a.jsonl", "a.gz"):
+        with Archive(tmp_path / name) as archive:
+            archive.append(['{"format":"dynflow-plan/1",', '"n":1}\n'])
+            with pytest.raises(RuntimeError):
+                archive.append(pieces())
+            archive.append(['{"format":"dynflow-plan/1",', '"n":2}\n'])
+        assert [record["n"] for record in records(tmp_path / name)] == [1, 2]
