@@ -27,6 +27,11 @@ LABELS = {
     "seconds": "seconds observed",
     "statements_per_second": "SQL statements/s",
     "transactions_per_second": "SQL transactions/s",
+    "steps_per_second_alone": "steps/s, no clean-up",
+    "steps_per_second_beside_cleanup": "steps/s, while a clean-up runs",
+    "ratio": "  ratio",
+    "cleaned_per_second_beside_steps": "plans cleaned up/s, while steps run",
+    "cleaned_per_second_alone": "plans cleaned up/s, nothing else to do",
 }
 
 

@@ -13,6 +13,7 @@ from django.db.models import Max, Min
 
 from dynflow_app.models import Attempt, ExecutionPlan
 from dynflow_app.triggering import trigger
+from project.bench import upkeep
 from project.bench.actions import Chain, Fan, NoOp
 from project.bench.figures import median, percentile
 from project.bench.statements import Counter
@@ -119,8 +120,12 @@ KINDS: dict[str, Callable[[System, int, Counter | None], Figures]] = {
     "chain": chain,
     "plans": plans,
     "idle": idle,
+    "cleanup": lambda system, count, counter: upkeep.cleanup(system, count),
+    "lists": lambda system, count, counter: upkeep.lists(system, count),
 }
-DEFAULT_COUNTS = {"steps": [1000, 10000], "chain": [500], "plans": [500], "idle": [20]}
+DEFAULT_COUNTS = {
+    "steps": [1000, 10000], "chain": [500], "plans": [500], "idle": [20], "cleanup": [100_000], "lists": [100_000],
+}  # fmt: skip
 
 
 def _single(system: System) -> tuple[float, float]:
