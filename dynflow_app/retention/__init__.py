@@ -5,8 +5,8 @@ Needs no lock that anything else waits for long: what is locked by others is lef
 
 from __future__ import annotations
 
-from dynflow_app.retention.archive import Archive, ArchiveError
-from dynflow_app.retention.cleaning import BATCH, MOST_BATCH, Cleaned, clean_up
+from dynflow_app.retention.archive import Archive
+from dynflow_app.retention.cleaning import BATCH, MOST_BATCH, REST, Cleaned, clean_up
 from dynflow_app.retention.selection import Selection
 
-__all__ = ["BATCH", "MOST_BATCH", "Archive", "ArchiveError", "Cleaned", "Selection", "clean_up"]
+__all__ = ["BATCH", "MOST_BATCH", "REST", "Archive", "Cleaned", "Selection", "clean_up"]

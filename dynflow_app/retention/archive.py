@@ -15,16 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dynflow_app.exceptions import DynflowError
+from dynflow_app.exceptions import ArchiveError
 from dynflow_app.retention.records import BEGINNING
 
 BLOCK = 64 * 1024
 _GZIP = 31  # zlib's word for it
 _START = BEGINNING.encode()
-
-
-class ArchiveError(DynflowError):
-    """The archive cannot be written. No plan was deleted that is not in it."""
 
 
 class Archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,12 @@ from dynflow_app.retention.records import lines
 from dynflow_app.retention.selection import Rule, Selection, rules
 from dynflow_app.states import PlanState
 
-BATCH = 500
+BATCH = 200
 MOST_BATCH = 10_000
+REST = 1.0
+"""By default it works half of the time, and leaves the other half to running plans."""
+LONGEST_REST = 5.0
+"""Seconds."""
 STEPS_PER_BATCH = 10
 """A batch ends early when its plans have this many steps on average, so that no transaction gets long."""
 UNUSED_LIMIT = timedelta(days=30)
@@ -49,12 +54,13 @@ def clean_up(
     archive: Archive | None = None,
     batch: int = BATCH,
     limit: int | None = None,
+    rest: float = REST,
     dry_run: bool = False,
 ) -> Iterator[Cleaned]:
     """Delete stopped plans that are old enough, the oldest first; yields after each batch of about `batch` plans.
 
     `archive`, which is open, gets them before. `limit`: at most so many plans; sub-plans, which go with their parents,
-    do not count. A plan stays if it, or a plan below it, moves, has hooks to call, is waited for by another plan, or is
+    do not count. `rest`: after each batch it sleeps so many times as long as the batch took. A plan stays if it, or a plan below it, moves, has hooks to call, is waited for by another plan, or is
     protected by a row of the project.
 
     Each batch is a transaction of its own, so not inside another. Raises `ArchiveError` and `SchemaOutdatedError`.
@@ -67,6 +73,8 @@ def clean_up(
         walk = _Walk(rule, selection, archive, batch, dry_run=dry_run)
         while (left is None or left > 0) and (cleaned := walk.step(left)) is not None:
             left = None if left is None else left - cleaned.plans.total()
+            if not dry_run:
+                time.sleep(min(LONGEST_REST, rest * walk.took))
             yield cleaned
     if selection.is_whole and not dry_run and limit is None:
         yield from _forget_limits(batch)
@@ -80,6 +88,8 @@ class _Walk:
         self._archive = archive
         self._batch = batch
         self._dry_run = dry_run
+        self.took = 0.0
+        """Seconds that the last batch took."""
         self._place: Place | None = None
         """End and key of the last plan looked at."""
         self._emptied: UUID | None = None
@@ -87,6 +97,7 @@ class _Walk:
 
     def step(self, limit: int | None) -> Cleaned | None:
         """One transaction; None if no plan is left."""
+        began = clock.monotonic()
         with explained_schema_errors(), transaction.atomic(using=ledger_alias(), durable=True):
             roots = self._next(self._batch if limit is None else min(self._batch, limit))
             if not roots:
@@ -94,6 +105,7 @@ class _Walk:
             cleaned = self._clean(roots)
         if not self._dry_run:
             probes.reached(probes.Probe.PLANS_DELETED)
+        self.took = clock.monotonic() - began
         return cleaned
 
     def _next(self, number: int) -> list[Place]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from django.db import connection
 from django.db.models import Max, Min
@@ -16,6 +14,7 @@ from dynflow_app.triggering import trigger
 from project.bench import upkeep
 from project.bench.actions import Chain, Fan, NoOp
 from project.bench.figures import median, percentile
+from project.bench.latency import server_time, single, time_of
 from project.bench.statements import Counter
 from project.bench.system import System
 from project.bench.usage import members, usage
@@ -46,8 +45,8 @@ def steps(system: System, count: int, counter: Counter | None) -> Figures:
     counted = _statements(counter, count, looks)
     plan.refresh_from_db()
     first = Attempt.objects.filter(step__plan=plan).aggregate(at=Min("started_at"))["at"]
-    seconds = (_time(plan.ended_at) - first).total_seconds()
-    with_trigger = (_time(plan.ended_at) - plan.created_at).total_seconds()
+    seconds = (time_of(plan.ended_at) - first).total_seconds()
+    with_trigger = (time_of(plan.ended_at) - plan.created_at).total_seconds()
     return {
         "planning_and_trigger_seconds": planned,
         **({"planning_statements": planning_statements} if planning_statements is not None else {}),
@@ -73,14 +72,14 @@ def chain(system: System, count: int, counter: Counter | None) -> Figures:
 def plans(system: System, count: int, counter: Counter | None) -> Figures:
     """``count`` plans of one step by one client, then single ones on the idle system."""
     _begin(counter)
-    since = _server_time()
+    since = server_time()
     began = time.perf_counter()
     ids = [trigger(NoOp).pk for _ in range(count)]
     triggering = time.perf_counter() - began
     looks = system.wait_for(ids, pause=0.1)
     counted = counter.total().sent - looks if counter else None
     last = ExecutionPlan.objects.filter(pk__in=ids).aggregate(at=Max("ended_at"))["at"]
-    latencies, triggers = zip(*(_single(system) for _ in range(SINGLES)), strict=True)
+    latencies, triggers = zip(*(single(system) for _ in range(SINGLES)), strict=True)
     return {
         "triggered_per_second": count / triggering,
         "finished_per_second": count / (last - since).total_seconds(),
@@ -128,19 +127,6 @@ DEFAULT_COUNTS = {
 }  # fmt: skip
 
 
-def _single(system: System) -> tuple[float, float]:
-    """Milliseconds from the call of trigger() to the end in the ledger, and those of trigger() alone."""
-    time.sleep(0.02)
-    since = _server_time()
-    began = time.perf_counter()
-    plan = trigger(NoOp)
-    triggering = (time.perf_counter() - began) * 1000
-    time.sleep(0.005)
-    system.wait_for([plan.pk], pause=0.005)
-    ended = _time(ExecutionPlan.objects.get(pk=plan.pk).ended_at)
-    return (ended - since).total_seconds() * 1000, triggering
-
-
 def _begin(counter: Counter | None) -> None:
     if counter:
         counter.reset()
@@ -158,19 +144,8 @@ def _statements(counter: Counter | None, count: int, own: int) -> Figures:
     }
 
 
-def _server_time() -> Any:  # a datetime
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
-
-
 def _transactions() -> int:
     """Transactions in this database so far; PostgreSQL adds them up with a delay."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
-
-
-def _time(value: datetime | None) -> datetime:
-    assert value is not None  # noqa: S101 - the plan has stopped
-    return value

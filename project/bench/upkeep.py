@@ -14,12 +14,16 @@ from django.test import Client
 from dynflow_app.models import Attempt, ExecutionPlan
 from dynflow_app.triggering import trigger
 from project.bench.actions import Fan
+from project.bench.figures import percentile
+from project.bench.latency import single
 from project.bench.past import fill
 from project.bench.system import System
 
 Figures = dict[str, float]
 ROUNDS = 5
-STEPS = 4000
+STEPS = 10_000
+SINGLES = 40
+"""Plans of one step in each round, one after the other."""
 LOOKS = 7
 """Times that each page is asked for; the median counts."""
 PAGES = {
@@ -39,12 +43,17 @@ PAGES = {
 def cleanup(system: System, count: int) -> Figures:
     """Steps beside ``count`` finished plans, by turns without and with a clean-up that deletes them."""
     fill(count)
-    alone, beside, deleted = [], [], []
+    alone: list[float] = []
+    beside: list[float] = []
+    deleted: list[float] = []
+    latencies: dict[str, list[float]] = {"alone": [], "beside": []}
     for _ in range(ROUNDS):
         alone.append(_steps_per_second(system))
+        latencies["alone"] += [single(system)[0] for _ in range(SINGLES)]
         with system.beside("dynflow_cleanup", "--older-than", "30d") as process:
             before, began = _wait_for_progress(system), time.perf_counter()
             beside.append(_steps_per_second(system))
+            latencies["beside"] += [single(system)[0] for _ in range(SINGLES)]
             deleted.append((before - _past()) / (time.perf_counter() - began))
             process.send_signal(signal.SIGTERM)
     rest, began = _past(), time.perf_counter()
@@ -54,6 +63,10 @@ def cleanup(system: System, count: int) -> Figures:
         "steps_per_second_alone": median(alone),
         "steps_per_second_beside_cleanup": median(beside),
         "ratio": median(beside) / median(alone),
+        "latency_ms_median_alone": median(latencies["alone"]),
+        "latency_ms_median_beside": median(latencies["beside"]),
+        "latency_ms_p95_alone": percentile(latencies["alone"], 95),
+        "latency_ms_p95_beside": percentile(latencies["beside"], 95),
         "cleaned_per_second_beside_steps": median(deleted),
         "cleaned_per_second_alone": rest / (time.perf_counter() - began),
     }

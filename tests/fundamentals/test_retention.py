@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 
 from dynflow_app import BaseAction, clock, control
 from dynflow_app.actions import registry
+from dynflow_app.exceptions import ArchiveError
 from dynflow_app.ledger import limiting
 from dynflow_app.models import (
     Action,
@@ -33,7 +34,7 @@ from dynflow_app.models import (
     Step,
     SubPlans,
 )
-from dynflow_app.retention import Archive, ArchiveError, Selection, clean_up
+from dynflow_app.retention import Archive, Selection, clean_up
 from dynflow_app.retention.action import Cleanup
 from dynflow_app.retention.records import FORMAT
 from dynflow_app.retention.selection import rules

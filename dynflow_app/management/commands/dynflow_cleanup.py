@@ -19,10 +19,10 @@ from django.db import DatabaseError
 from dynflow_app import probes
 from dynflow_app.actions import registry
 from dynflow_app.checks import require_configuration
-from dynflow_app.exceptions import SchemaOutdatedError
+from dynflow_app.exceptions import ArchiveError, SchemaOutdatedError
 from dynflow_app.models import ExecutionPlan
 from dynflow_app.processes.registration import require_schema
-from dynflow_app.retention import BATCH, MOST_BATCH, Archive, ArchiveError, Cleaned, Selection, clean_up
+from dynflow_app.retention import BATCH, MOST_BATCH, REST, Archive, Cleaned, Selection, clean_up
 from dynflow_app.retention.selection import rules
 from dynflow_app.states import PlanResult
 
@@ -61,6 +61,10 @@ class Command(BaseCommand):
             "--batch", type=_number(MOST_BATCH), default=BATCH, help=f"Plans per transaction; {BATCH} if not given."
         )
         parser.add_argument("--limit", type=_number(), help="At most so many plans, their sub-plans not counted.")
+        parser.add_argument(
+            "--rest", type=_factor, default=REST, metavar="FACTOR",
+            help=f"Sleep after each batch, so many times as long as it took; {REST:g} if not given, 0: never.",
+        )  # fmt: skip
         parser.add_argument("--dry-run", action="store_true", help="Count what would go, and leave it.")
         parser.add_argument("--quiet", action="store_true", help="Say nothing but errors.")
 
@@ -86,6 +90,7 @@ class Command(BaseCommand):
                     archive=opened,
                     batch=options["batch"],
                     limit=options["limit"],
+                    rest=options["rest"],
                     dry_run=options["dry_run"],
                 ):
                     _add(total, cleaned)
@@ -120,6 +125,12 @@ def _number(most: int | None = None) -> Any:
         return int(text)
 
     return number
+
+
+def _factor(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise ArgumentTypeError(f"{text!r}; give a number from 0")
+    return float(text)
 
 
 def _require_actions(names: Sequence[str]) -> None:
