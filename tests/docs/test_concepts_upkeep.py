@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db(transaction=True)
+COMMAND = "manage.py dynflow_cleanup --archive /srv/archive/plans.jsonl.gz"
 PAGE = DOCS / "how-to" / "clean-up.md"
 Open = Callable[..., FollowedPage]
 
@@ -69,10 +70,7 @@ def test_the_options_are_those_of_the_command(followed: FollowedPage) -> None:
     followed.follow()
     parser = ArgumentParser(add_help=False)
     Command().add_arguments(parser)
-    documented = [
-        row[0].strip("`").split()[0]
-        for row in table(PAGE, "manage.py dynflow_cleanup --archive /srv/archive/plans.jsonl.gz")
-    ]
+    documented = [row[0].strip("`").split()[0] for row in table(PAGE, COMMAND)]
     assert documented == [action.option_strings[0] for action in parser._actions]
 
 
