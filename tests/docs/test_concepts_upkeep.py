@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from django.db.models import F
 from dynflow_app import clock
 from dynflow_app.management.commands.dynflow_cleanup import Command
 from dynflow_app.models import Action, ExecutionPlan
+from dynflow_app.planning import ActionPreview, Preview, StepPreview
 from dynflow_app.retention import Archive, Selection, clean_up
 from dynflow_app.retention.action import Cleanup
 from dynflow_app.triggering import trigger
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db(transaction=True)
+LISTED = "large plan."
 COMMAND = "manage.py dynflow_cleanup --archive /srv/archive/plans.jsonl.gz"
 PAGE = DOCS / "how-to" / "clean-up.md"
 Open = Callable[..., FollowedPage]
@@ -92,6 +96,17 @@ def test_the_archive_has_the_keys_of_the_example(followed: FollowedPage, engine:
         if part != "format":
             assert _keys(shown) <= _keys(record[part]), part
     assert record["plan"]["ended_at"] <= clock.now().isoformat()
+
+
+def test_a_preview_has_what_its_page_lists(page: Open) -> None:
+    found = page("preview", create_disk=None, install=None)
+    found.follow(2)
+    listed = {row[0].strip("`"): row[1] for row in table(found.path, LISTED)}
+    names = {name for name, value in vars(Preview).items() if isinstance(value, property)}
+    assert listed.keys() == names | {each.name for each in fields(Preview)}
+    for part, kind in (("actions", ActionPreview), ("steps", StepPreview)):
+        assert set(re.findall(r"`(\w+)`", listed[part])) == {each.name for each in fields(kind)}
+    assert not ExecutionPlan.objects.exists()
 
 
 def _keys(part: Any) -> set[str]:
