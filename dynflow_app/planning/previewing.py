@@ -20,7 +20,7 @@ class ActionPreview:
     caller: int | None
     """Number of the action that plans it."""
     input: dict[str, Any]
-    """As it is shown: secrets are masked; output of others is ``{"$ref": ...}``."""
+    """As it is shown: secrets are masked; output of other actions is a placeholder."""
 
 
 @dataclass(frozen=True, slots=True)
