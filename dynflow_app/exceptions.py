@@ -64,6 +64,10 @@ class WaitTimeoutError(DynflowError):
     """The plan did not end in the given time. It goes on regardless."""
 
 
+class ArchiveError(DynflowError):
+    """The archive of a clean-up cannot be written. No plan was deleted that is not in it."""
+
+
 class LostLeadershipError(DynflowError):
     """Another orchestrator leads: the ledger has a newer epoch. Nothing of this transaction was written."""
 

@@ -18,7 +18,7 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
-from dynflow_app.planning import Draft, insert, queue_of, store, store_unplanned
+from dynflow_app.planning import Draft, Preview, insert, preview_of, queue_of, store, store_unplanned
 from dynflow_app.states import PlanResult, PlanState
 
 LONGEST_TEXT = 255
@@ -96,6 +96,21 @@ def trigger(
     if failure is not None:
         raise failure
     return plan
+
+
+def preview(
+    action_class: type[BaseAction], *args: Any, options: TriggerOptions | None = None, **kwargs: Any
+) -> Preview:
+    """What `trigger` would plan, as plain values; nothing is stored.
+
+    Runs the plan phase behind a savepoint that is rolled back, so what ``plan()`` writes to the ledger's database is
+    undone, and what it does elsewhere is not. Raises what ``plan()`` raises. Of `options` only the priority matters.
+    """
+    draft = Draft(plan_row(action_class, options or TriggerOptions()))
+    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
+        draft.make(action_class, args, kwargs)
+        transaction.set_rollback(True, using=ledger_alias())
+    return preview_of(draft)
 
 
 def trigger_many(

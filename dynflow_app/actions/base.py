@@ -72,6 +72,9 @@ class BaseAction:
     """Share of its run step in the progress of the plan."""
     finalize_weight: ClassVar[float] = 1.0
     """Share of its finalize step in the progress of the plan."""
+    keep_for: ClassVar[timedelta | None] = None
+    """Of an entry action: how long its plans are kept once they have stopped; sub-plans are kept with their parents.
+    None: ``KEEP_FOR`` decides; ``timedelta.max``: for ever."""
     sensitive: ClassVar[frozenset[str] | set[str]] = frozenset()
     """Keys of input and output whose values are masked wherever they are shown, and encrypted where they are stored if
     ``ENCRYPTION_KEYS`` is set. At any depth."""
@@ -90,6 +93,9 @@ class BaseAction:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # whatever other bases accept
         super().__init_subclass__(**kwargs)
+        kept: object = cls.keep_for  # users' may be anything
+        if kept is not None and not (isinstance(kept, timedelta) and kept >= timedelta()):
+            raise ValueError(f"{cls.__name__}.keep_for is {cls.keep_for!r}: give a timedelta, or None for KEEP_FOR.")
         if cls.atomic and (cls.isolated or inspect.iscoroutinefunction(getattr(cls, "run", None))):
             raise ValueError(
                 f"{cls.__name__}: an atomic run() needs the worker's own transaction, so it can be neither "

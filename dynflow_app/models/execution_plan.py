@@ -140,6 +140,11 @@ class ExecutionPlan(models.Model):
                 condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
             ),
             models.Index(
+                fields=("ended_at", "id", "action"),
+                name="dynflow_plan_to_clean_up",
+                condition=models.Q(state="stopped", parent_step__isnull=True),
+            ),
+            models.Index(
                 fields=("state", "created_at"),
                 name="dynflow_plan_to_sweep",
                 condition=~models.Q(state="stopped"),
