@@ -17,6 +17,8 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
+    RELEASED = "released"
+    """Locks of the plan are to be released, or it has to leave the line."""
 
 
 class EndedAs(StrEnum):
@@ -114,6 +116,8 @@ class Outcome:
     event_id: int | None = None
     """The event that was handled; it goes with the outcome."""
     sent: list[SelfEvent] | None = None
+    unlocked: list[str] | None = None
+    """Resources whose locks the plan does not need any more."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

@@ -24,15 +24,27 @@ from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.limiting import declare, limit_key_of
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models import (
+    Action,
+    Dependency,
+    Envelope,
+    ExecutionPlan,
+    Gate,
+    ResourceLink,
+    ResourceLock,
+    Step,
+)
+from dynflow_app.models.resource_lock import resource_key
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import OutputReference, encode_input
-from dynflow_app.states import Phase, PlanState
+from dynflow_app.states import OnConflict, Phase, PlanState
 from dynflow_app.transport import known_queues
 
 INSERT_BATCH = 2000
 MOST_PRIORITY = 32767
 """What a small integer holds, either way."""
+_CONFLICTS = (OnConflict.WAIT, OnConflict.SKIP, OnConflict.FAIL)
+"""Of two actions that lock the same, the stricter counts."""
 
 
 class Draft:
@@ -52,6 +64,8 @@ class Draft:
         self._limit_key: str | None = None
         self.limits: dict[str, tuple[int | None, Rate | None]] = {}
         """Limits that steps of this plan share with others."""
+        self.locks: dict[str, ResourceLock] = {}
+        self.links: set[str] = set()
 
     def make(self, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         """Run the plan phase of the entry action. Whatever the user's code raises goes to the caller."""
@@ -101,6 +115,16 @@ class Draft:
         finally:
             self.flow.close()
 
+    def lock(self, action: BaseAction, resource: object, *, shared: bool) -> None:
+        key = resource_key(resource)
+        lock = self.locks.setdefault(key, ResourceLock(plan=self.plan, resource=key, is_shared=True))
+        lock.on_conflict = max(lock.on_conflict, OnConflict(action.on_conflict), key=_CONFLICTS.index)
+        lock.is_shared = lock.is_shared and shared
+        self.plan.has_locks = True
+
+    def link(self, resource: object) -> None:
+        self.links.add(resource_key(resource))
+
     # --- helpers ---------------------------------------------------------------------------------------------
 
     def _plan_with_subscribers(
@@ -128,6 +152,7 @@ class Draft:
         self._queues.append(self._queue_of(action_class))
         if number == 1:
             self.plan.queue, self.plan.fail_fast = self._queues[0], action_class.fail_fast
+            self.plan.singleton = registry.action_name(action_class) if action_class.singleton else None
         if action_class.hooks():
             self.plan.hooks.append(number)
         try:
@@ -212,6 +237,9 @@ def store(drafts: list[Draft]) -> None:
         Dependency,
         [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
     )
+    _insert(ResourceLock, [lock for draft in drafts for lock in draft.locks.values()])
+    links = [(draft.plan, key) for draft in drafts for key in sorted(draft.links)]
+    _insert(ResourceLink, [ResourceLink(plan=plan, resource=key) for plan, key in links])
     _insert(Envelope, [_envelope(draft) for draft in drafts])
     limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
     if limits:

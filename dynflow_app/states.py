@@ -119,6 +119,23 @@ class EventState(TextChoices):
     DROPPED = "dropped", _("dropped")
 
 
+class OnConflict(TextChoices):
+    """What becomes of a plan that cannot have its locks when it is to start."""
+
+    WAIT = "wait", _("wait")
+    FAIL = "fail", _("fail")
+    SKIP = "skip", _("skip")
+
+
+class LockState(TextChoices):
+    """Where in its life a lock is. *Requested*: its plan is not to start yet, so it is not in line."""
+
+    REQUESTED = "requested", _("requested")
+    WAITING = "waiting", _("waiting")
+    HELD = "held", _("held")
+    RELEASED = "released", _("released")
+
+
 class MadeAs(TextChoices):
     """How a plan was made from another."""
 

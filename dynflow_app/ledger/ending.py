@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from dynflow_app.ledger.asides import Aside, make_ready
+from dynflow_app.ledger.locking import tell_released
 from dynflow_app.models import Action, ExecutionPlan, Step
 from dynflow_app.states import LIVE_PLAN_STATES, Cause, Phase, PlanResult, PlanState, StepState
 
@@ -36,8 +37,11 @@ def cancel_rest(plan_ids: Collection[UUID]) -> None:
 
 def _call_hooks(plan_ids: Collection[UUID], cause: Cause) -> Counter[str]:
     """One step for each plan that has hooks; it belongs to the entry action and calls the hooks of all, in order."""
-    hooked = ExecutionPlan.objects.filter(id__in=plan_ids).exclude(hooks=[])
-    queues = dict(hooked.values_list("id", "queue"))
+    special = ExecutionPlan.objects.filter(~Q(hooks=[]) | Q(has_locks=True), id__in=plan_ids)
+    rows = list(special.values_list("id", "queue", "hooks", "has_locks"))
+    if cause is Cause.STOPPED:
+        tell_released([plan_id for plan_id, _queue, _hooks, has_locks in rows if has_locks])
+    queues = {plan_id: queue for plan_id, queue, hooks, _has_locks in rows if hooks}
     if not queues:
         return Counter()
     entries = Action.objects.filter(plan_id__in=queues, number=1).values_list("plan_id", "id")

@@ -18,9 +18,11 @@ from dynflow_app import copying, probes
 from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.ledger import ending, skipping
 from dynflow_app.ledger.finalizing import make_finalize_ready
+from dynflow_app.ledger.locking import tell_released
 from dynflow_app.ledger.releasing import adjust_active, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
+from dynflow_app.orchestrator import locks
 from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
 from dynflow_app.states import COUNTED_PHASES, Phase, PlanResult, PlanState, StepState
 
@@ -39,17 +41,39 @@ class Advanced:
 
 def start(plan_ids: Collection[UUID]) -> Advanced:
     """Start planned plans: their first steps become ready. Those without run steps are decided at once."""
-    starting = list(_locked(plan_ids, PlanState.PLANNED).filter(is_frozen=False).values_list("id", flat=True))
+    due = _locked(plan_ids, PlanState.PLANNED).filter(is_frozen=False)
+    starting = dict(due.values_list("id", "has_locks"))
+    refused = _lock(starting)
     if not starting:
-        return Advanced()
+        return refused
     ExecutionPlan.objects.filter(id__in=starting).transition(
-        [PlanState.PLANNED], PlanState.RUNNING, started_at=Now(), revision=F("revision") + 1
+        [PlanState.PLANNED], PlanState.RUNNING, started_at=Now(), is_waiting=False, revision=F("revision") + 1
     )
     released = release_frontier(starting)
     adjust_active(released.by_plan)
     advanced = settle([plan_id for plan_id in starting if not released.by_plan[plan_id]])
+    advanced.ready += refused.ready
+    advanced.settled |= refused.settled
     advanced.ready += released.by_queue
     advanced.limits |= released.limits
+    return advanced
+
+
+def _lock(starting: dict[UUID, bool]) -> Advanced:
+    """Take out those that have to wait for their locks, and end those that do not want to wait."""
+    wanting = [plan_id for plan_id, has_locks in starting.items() if has_locks]
+    advanced = Advanced()
+    if not wanting:
+        return advanced
+    granted = locks.grant(wanting)
+    by_result: defaultdict[PlanResult, list[UUID]] = defaultdict(list)
+    for plan_id, (result, _why) in granted.refused.items():
+        by_result[result].append(plan_id)
+    for result, ids in by_result.items():
+        verdict = Verdict.CANCEL if result is PlanResult.CANCELLED else Verdict.STOP
+        _apply(Decision(verdict, result), ids, advanced)
+    for plan_id in (*granted.waits, *granted.refused):
+        del starting[plan_id]
     return advanced
 
 
@@ -140,4 +164,5 @@ def quarantine(plan_id: UUID, error: dict[str, object]) -> None:
     """Take a plan that cannot be advanced out of the way, with the error on it; the others go on."""
     plans = ExecutionPlan.objects.filter(id=plan_id)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR, error=error)
-    plans.transition([PlanState.PLANNED], PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now())
+    if plans.transition([PlanState.PLANNED], PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now()):
+        tell_released(plans.filter(has_locks=True).values_list("id", flat=True))

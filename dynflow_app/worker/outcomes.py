@@ -47,7 +47,7 @@ def succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
     """The code returned. Raises what storing its output raises."""
     outcome = timed(blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)
     outcome.output = context.stored_output(is_final=step.phase in FLOW_PHASES)
-    outcome.input = context.resolved_input
+    outcome.input, outcome.unlocked = context.resolved_input, context.unlocked
     return outcome
 
 
@@ -134,7 +134,7 @@ def _suspended(
     is_look = step.cause == Cause.WAKE and wish.wake_after is not None
     outcome = timed(blank(step, StepState.SUSPENDED, None if is_look else EndedAs.SUSPENDED), started)
     outcome.output, outcome.input = output, context.resolved_input
-    outcome.sent, outcome.progress = context.sent, context.progress
+    outcome.sent, outcome.progress, outcome.unlocked = context.sent, context.progress, context.unlocked
     remaining = None if invocation.deadline is None else invocation.deadline - outcome.ended
     outcome.deadline_in = remaining
     alarms = [(wish.wake_after, Alarm.WAKE), (wish.timeout, Alarm.TIMEOUT), (remaining, Alarm.TIMEOUT)]

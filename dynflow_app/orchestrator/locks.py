@@ -1,0 +1,281 @@
+"""Locks: granted to plans that are to start, all locks of a plan at once, and released.
+
+Only the leader does this, in transactions in which it checked its term, so no two of them decide at once. A plan gets
+its locks if no other plan holds, or waits with a smaller place for, something that conflicts. Each release looks at the
+head of one line, however long it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from dynflow_app.ledger.locking import db_key
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step
+from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
+from dynflow_app.models.resource_lock import shown
+from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult, PlanState
+
+FRONT = 2**62
+"""Places of those who pass the others are smaller by this."""
+_LOCK = ResourceLock._meta.db_table
+_PLAN = ExecutionPlan._meta.db_table
+
+
+@dataclass(slots=True)
+class Granted:
+    """What became of plans that are to start."""
+
+    may_start: set[UUID] = field(default_factory=set)
+    waits: set[UUID] = field(default_factory=set)
+    refused: dict[UUID, tuple[PlanResult, str]] = field(default_factory=dict)
+    """Those that will not start, how they end, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A lock of a plan that is to start."""
+
+    plan_id: UUID
+    resource: str
+    is_shared: bool
+    state: str
+    on_conflict: str
+    parent_step_id: int | None
+    made_as: str
+
+
+def grant(plan_ids: Collection[UUID]) -> Granted:
+    """Give these locked plans, which are to start, what they ask for, or a place in line. About six statements."""
+    fields = ("plan_id", "resource", "is_shared", "state", "on_conflict", "plan__parent_step_id", "plan__made_as")
+    rows = ResourceLock.objects.filter(plan_id__in=plan_ids).live().order_by("id").values_list(*fields)
+    claims = [_Claim(*row) for row in rows]
+    pairs = _ancestors({claim.plan_id: claim.parent_step_id for claim in claims if claim.parent_step_id})
+    granted = Granted()
+    within = _held_by_ancestors(pairs, claims, granted) if pairs else set()
+    _enter(claims, within)
+    blocked = blocked_by(plan_ids, pairs) if claims else {}
+    _refuse(claims, blocked, granted)
+    granted.waits = blocked.keys() - granted.refused.keys()
+    granted.may_start = set(plan_ids) - granted.waits - granted.refused.keys()
+    if claims:
+        _hold(granted)
+    return granted
+
+
+def _ancestors(parents: dict[UUID, int | None]) -> set[tuple[UUID, UUID]]:
+    """Pairs of a plan and one that it is a sub-plan of, at any depth. One statement for each level."""
+    pairs: set[tuple[UUID, UUID]] = set()
+    level = parents
+    while level:
+        steps = Step.objects.filter(id__in=set(level.values())).values_list("id", "plan_id", "plan__parent_step_id")
+        found = {step: (plan_id, parent) for step, plan_id, parent in steps}
+        known = [(plan_id, *found[step]) for plan_id, step in level.items() if step in found]
+        pairs |= {(plan_id, ancestor) for plan_id, ancestor, _parent in known}
+        level = {plan_id: parent for plan_id, _ancestor, parent in known if parent is not None}
+    return pairs
+
+
+def _held_by_ancestors(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], granted: Granted) -> set[UUID]:
+    """Plans that ask for what an ancestor holds; refuses those that ask for more of it than the ancestor has."""
+    held = ResourceLock.objects.filter(plan_id__in={ancestor for _, ancestor in pairs}, state=LockState.HELD)
+    ancestors: dict[UUID, set[UUID]] = defaultdict(set)
+    for plan_id, ancestor in pairs:
+        ancestors[plan_id].add(ancestor)
+    has = {(plan_id, resource): is_shared for plan_id, resource, is_shared in held.values_list(*_HELD)}
+    within = set()
+    for claim in claims:
+        theirs = [a for a in ancestors[claim.plan_id] if (a, claim.resource) in has]
+        if theirs:
+            within.add(claim.plan_id)
+        if not claim.is_shared and any(has[a, claim.resource] for a in theirs):
+            granted.refused[claim.plan_id] = (
+                PlanResult.ERROR,
+                f"It wants {shown(claim.resource)} for itself, which plan {theirs[0]}, whose sub-plan it is, holds "
+                "shared; nobody could ever give it that. Lock it exclusively there, or shared here.",
+            )
+    return within
+
+
+_HELD = ("plan_id", "resource", "is_shared")
+
+
+def _enter(claims: Iterable[_Claim], within: Collection[UUID]) -> None:
+    """Give those who are not in line yet the next places: in the order of planning, and those who pass in front.
+
+    Those who pass are sub-plans of a holder, for whom it would wait in vain, and plans that undo what was done before
+    anybody else builds on it.
+    """
+    fresh = dict.fromkeys(claim for claim in claims if claim.state == LockState.REQUESTED)
+    if not fresh:
+        return
+    connection = ledger_connection()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT (SELECT MAX(place) FROM {_LOCK} WHERE place > 0), (SELECT MAX(place) FROM {_LOCK} WHERE place < 0)"  # noqa: S608 - names are ours
+        )
+        behind, front = cursor.fetchone()
+    place = max(behind or 0, (front or -FRONT) + FRONT)
+    places: dict[UUID, int] = {}
+    for claim in fresh:
+        if claim.plan_id not in places:
+            place += 1
+            passes = claim.plan_id in within or claim.made_as == MadeAs.REVERT
+            places[claim.plan_id] = place - FRONT if passes else place
+    rows = [(db_key(plan_id, connection), place) for plan_id, place in places.items()]
+    table, parameters = values_table(connection, {"plan_id": "uuid", "place": "bigint"}, rows)
+    sql = f"""
+        UPDATE {_LOCK} SET state = 'waiting', place = line.place, queued_at = {now_sql(connection)}
+        FROM {table} AS line WHERE {_LOCK}.plan_id = line.plan_id AND {_LOCK}.state = 'requested'
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
+def blocked_by(plan_ids: Collection[UUID], pairs: Collection[tuple[UUID, UUID]] = ()) -> dict[UUID, list[str]]:
+    """Those of these plans in line that cannot have their locks, and the resources that keep them. `pairs` are plans
+    and their ancestors, which do not conflict."""
+    connection = ledger_connection()
+    inside, parameters = is_any_of(connection, "mine.plan_id", [db_key(plan_id, connection) for plan_id in plan_ids])
+    unrelated = ""
+    related: list[Any] = []
+    if pairs:
+        rows = [(db_key(plan_id, connection), db_key(ancestor, connection)) for plan_id, ancestor in pairs]
+        table, related = values_table(connection, {"plan_id": "uuid", "ancestor": "uuid"}, rows)
+        unrelated = f"AND (mine.plan_id, other.plan_id) NOT IN (SELECT plan_id, ancestor FROM {table} AS kin)"  # noqa: S608 - as below
+
+    def exists(state: str, shared: str) -> str:
+        how = "AND other.place < mine.place" if state == "waiting" else unrelated
+        return f"""EXISTS (SELECT 1 FROM {_LOCK} AS other WHERE other.resource = mine.resource
+            AND other.state = '{state}' AND other.is_shared = {shared} {how})"""  # noqa: S608 - names are ours
+
+    sql = f"""
+        SELECT mine.plan_id, mine.resource FROM {_LOCK} AS mine
+        WHERE {inside} AND mine.state = 'waiting' AND (
+            {exists("held", "false")} OR {exists("waiting", "false")}
+            OR (mine.is_shared = false AND ({exists("held", "true")} OR {exists("waiting", "true")}))
+        )
+    """  # noqa: S608 - names are ours
+    blocked: dict[UUID, list[str]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*parameters, *related, *related])
+        for plan_id, resource in cursor.fetchall():
+            blocked[ExecutionPlan._meta.pk.to_python(plan_id)].append(resource)
+    return blocked
+
+
+def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: Granted) -> None:
+    """Decide about those that do not want to wait."""
+    impatient = {}
+    for claim in claims:
+        if claim.on_conflict != OnConflict.WAIT and claim.resource in blocked.get(claim.plan_id, ()):
+            known = impatient.get(claim.plan_id)
+            impatient[claim.plan_id] = known if known and known.on_conflict == OnConflict.FAIL else claim
+    if not impatient:
+        return
+    resources = {claim.resource for claim in impatient.values()}
+    first: dict[str, tuple[UUID, str]] = {}
+    for lock in ResourceLock.objects.filter(resource__in=resources).exclude(plan_id__in=impatient).in_line():
+        first.setdefault(lock.resource, (lock.plan_id, lock.state))
+    for plan_id, claim in impatient.items():
+        by, state = first.get(claim.resource, (None, ""))
+        who = "another plan" if by is None else f"plan {by}"
+        does = "waits for" if state == LockState.WAITING else "holds"
+        result = PlanResult.ERROR if claim.on_conflict == OnConflict.FAIL else PlanResult.CANCELLED
+        granted.refused.setdefault(
+            plan_id, (result, f"{who} {does} {shown(claim.resource)}; trigger it again when that has stopped.")
+        )
+
+
+def _hold(granted: Granted) -> None:
+    waiting = ResourceLock.objects.filter(plan_id__in=granted.may_start)
+    waiting.transition([LockState.WAITING], LockState.HELD, held_at=Now())
+    if granted.waits:
+        plans = ExecutionPlan.objects.filter(id__in=granted.waits, state=PlanState.PLANNED, is_waiting=False)
+        plans.update(is_waiting=True, revision=F("revision") + 1)
+    for plan_id, (_result, why) in granted.refused.items():
+        error = {"class": "ResourceBusy", "message": f"{why[:1].upper()}{why[1:]}", "backtrace": ""}
+        ExecutionPlan.objects.filter(id=plan_id).update(error=error)
+
+
+# --- release -----------------------------------------------------------------------------------------------------
+
+
+def release(plan_ids: Collection[UUID]) -> None:
+    """Release what these plans do not need any more: everything if they have stopped, otherwise what was asked for.
+    A plan that was frozen leaves the line. Whoever may be next gets an envelope."""
+    if not plan_ids:
+        return
+    connection = ledger_connection()
+    now = now_sql(connection)
+    inside, parameters = is_any_of(connection, f"{_LOCK}.plan_id", [db_key(each, connection) for each in plan_ids])
+    released = f"""
+        UPDATE {_LOCK} SET state = 'released', released_at = {now},
+            reason = CASE WHEN {_LOCK}.reason = '' THEN 'the plan stopped' ELSE {_LOCK}.reason END
+        FROM {_PLAN} AS plan WHERE plan.id = {_LOCK}.plan_id AND {inside} AND {_LOCK}.state <> 'released'
+            AND (plan.state = 'stopped' OR ({_LOCK}.is_release_requested AND {_LOCK}.state = 'held'))
+        RETURNING {_LOCK}.resource, {_LOCK}.is_shared
+    """  # noqa: S608 - names are ours
+    left = f"""
+        UPDATE {_LOCK} SET state = 'requested', place = NULL, queued_at = NULL
+        FROM {_PLAN} AS plan WHERE plan.id = {_LOCK}.plan_id AND {inside} AND {_LOCK}.state = 'waiting'
+            AND plan.is_frozen
+        RETURNING {_LOCK}.resource, {_LOCK}.is_shared
+    """  # noqa: S608 - names are ours
+    freed: dict[str, bool] = {}
+    with connection.cursor() as cursor:
+        for sql in (released, left):
+            cursor.execute(sql, parameters)
+            for resource, is_shared in cursor.fetchall():
+                freed[resource] = freed.get(resource, False) or not is_shared
+    call(next_in_line(freed))
+
+
+def next_in_line(freed: dict[str, bool]) -> list[UUID]:
+    """Plans at the head of these resources' lines that may be able to start: the first one, or all that want to share
+    it. The value says whether it was held (or waited for) exclusively: if not, nobody who shares waited for that."""
+    if not freed:
+        return []
+    connection = ledger_connection()
+    table, parameters = values_table(
+        connection, {"resource": "text", "was_exclusive": "int"}, [(key, int(was)) for key, was in freed.items()]
+    )
+
+    def first(shared: str) -> str:
+        return f"""(SELECT MIN(place) FROM {_LOCK} WHERE {_LOCK}.resource = freed.resource
+            AND {_LOCK}.state = 'waiting' AND {_LOCK}.is_shared = {shared})"""  # noqa: S608 - names are ours
+
+    def waiting(shared: str) -> str:
+        return (
+            f"{_LOCK} AS mine ON mine.resource = head.resource AND mine.state = 'waiting' AND mine.is_shared = {shared}"
+        )
+
+    sql = f"""
+        WITH head AS (
+            SELECT freed.resource, freed.was_exclusive, {first("false")} AS alone, {first("true")} AS together
+            FROM {table} AS freed
+        )
+        SELECT mine.plan_id FROM head JOIN {waiting("false")} AND mine.place = head.alone
+        WHERE (head.together IS NULL OR head.alone < head.together)
+            AND (head.alone < 0 OR NOT EXISTS (
+                SELECT 1 FROM {_LOCK} AS held WHERE held.resource = head.resource AND held.state = 'held'
+            ))
+        UNION
+        SELECT mine.plan_id FROM head JOIN {waiting("true")} AND mine.place < COALESCE(head.alone, {2 * FRONT - 1})
+        WHERE head.was_exclusive = 1
+    """  # noqa: S608 - names are ours
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return [ExecutionPlan._meta.pk.to_python(row[0]) for row in cursor.fetchall()]
+
+
+def call(plan_ids: Iterable[UUID]) -> None:
+    """Let the orchestrator look at these waiting plans."""
+    Envelope.objects.bulk_create(Envelope(kind=EnvelopeKind.PLANNED.value, plan_id=plan_id) for plan_id in plan_ids)
