@@ -31,7 +31,7 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
 )
-from dynflow_app.planning import _insert
+from dynflow_app.planning import insert
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import encode_input
 from dynflow_app.states import MadeAs, Phase, PlanState, StepState
@@ -267,17 +267,17 @@ def _store(
     for key, step in steps.items():
         step.gate = gates[graph.gate_of[key]] if key in graph.gate_of else None
         step.is_awaited = Node(False, key) in awaited
-    _insert(ExecutionPlan, [plan])
-    _insert(Action, list(actions))
-    _insert(Gate, list(gates.values()))
-    _insert(Step, list(steps.values()))
-    _insert(Dependency, list(_dependencies(graph, gates, steps)))
-    _insert(Attempt, list(attempts))
+    insert(ExecutionPlan, [plan])
+    insert(Action, list(actions))
+    insert(Gate, list(gates.values()))
+    insert(Step, list(steps.values()))
+    insert(Dependency, list(_dependencies(graph, gates, steps)))
+    insert(Attempt, list(attempts))
     if plan.made_from is not None:
         locks, links = copied(plan.made_from, plan)
-        _insert(ResourceLock, locks)
-        _insert(ResourceLink, links)
-    _insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
+        insert(ResourceLock, locks)
+        insert(ResourceLink, links)
+    insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
 
 
 def _dependencies(graph: Graph, gates: Mapping[int, Gate], steps: Mapping[int, Step]) -> Iterator[Dependency]:

@@ -163,6 +163,8 @@ ASIDE_PHASES = frozenset({Phase.RESCUE, Phase.SKIP, Phase.HOOK})
 COUNTED_PHASES = frozenset({Phase.RUN, Phase.REVERT, Phase.FINALIZE})
 #: Suspended steps with one of these alarms did not suspend themselves, so no event is delivered to them.
 DEAF_ALARMS = frozenset({Alarm.RETRY, Alarm.PARKED})
+#: Plans that keep another one of the same singleton from being active; the ledger has a constraint for it.
+SINGLETON_STATES = frozenset({PlanState.PLANNING, PlanState.PLANNED, PlanState.RUNNING})
 #: Plans an operator or a process may still change.
 LIVE_PLAN_STATES = frozenset(PlanState) - {PlanState.STOPPED}
 

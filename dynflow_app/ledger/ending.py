@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
 from dynflow_app.ledger.asides import Aside, make_ready
 from dynflow_app.ledger.locking import tell_released
-from dynflow_app.models import Action, ExecutionPlan, Step
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Action, Envelope, ExecutionPlan, Prerequisite, Step
 from dynflow_app.states import LIVE_PLAN_STATES, Cause, Phase, PlanResult, PlanState, StepState
 
 
@@ -19,14 +20,14 @@ def pause(plan_ids: Collection[UUID], result: PlanResult = PlanResult.ERROR) -> 
     """Pause these running, locked plans; returns queue to number of hook steps that became ready."""
     plans = ExecutionPlan.objects.filter(id__in=plan_ids)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=result, revision=F("revision") + 1)
-    return _call_hooks(plan_ids, Cause.PAUSED)
+    return _come_to_rest(plan_ids, Cause.PAUSED)
 
 
 def stop(plan_ids: Collection[UUID], result: PlanResult) -> Counter[str]:
     """Stop these locked plans, of which no step is active; returns queue to number of hook steps that became ready."""
     plans = ExecutionPlan.objects.filter(id__in=plan_ids)
     plans.transition(LIVE_PLAN_STATES, PlanState.STOPPED, result=result, ended_at=Now(), revision=F("revision") + 1)
-    return _call_hooks(plan_ids, Cause.STOPPED)
+    return _come_to_rest(plan_ids, Cause.STOPPED, result)
 
 
 def cancel_rest(plan_ids: Collection[UUID]) -> None:
@@ -35,15 +36,37 @@ def cancel_rest(plan_ids: Collection[UUID]) -> None:
     rest.transition([StepState.PENDING, StepState.ERROR], StepState.CANCELLED, ended_at=Now())
 
 
-def _call_hooks(plan_ids: Collection[UUID], cause: Cause) -> Counter[str]:
-    """One step for each plan that has hooks; it belongs to the entry action and calls the hooks of all, in order."""
-    special = ExecutionPlan.objects.filter(~Q(hooks=[]) | Q(has_locks=True), id__in=plan_ids)
-    rows = list(special.values_list("id", "queue", "hooks", "has_locks"))
-    if cause is Cause.STOPPED:
-        tell_released([plan_id for plan_id, _queue, _hooks, has_locks in rows if has_locks])
-    queues = {plan_id: queue for plan_id, queue, hooks, _has_locks in rows if hooks}
-    if not queues:
-        return Counter()
+def _come_to_rest(plan_ids: Collection[UUID], cause: Cause, result: PlanResult | None = None) -> Counter[str]:
+    """Tell everybody whom it concerns that these plans have come to rest; most concern nobody."""
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
+    is_awaited = Exists(Prerequisite.objects.filter(after=OuterRef("pk")))
+    hooked: dict[UUID, str] = {}
+    awaited: list[UUID] = []
+    locking: list[UUID] = []
+    rows = plans.values_list("id", "hooks", "queue", "has_locks", is_awaited)
+    for plan_id, hooks, queue, has_locks, has_dependents in rows:
+        if hooks:
+            hooked[plan_id] = queue
+        if has_dependents and result is not None:
+            awaited.append(plan_id)
+        if has_locks and result is not None:
+            locking.append(plan_id)
+    tell_released(locking)
+    if awaited:
+        _let_dependents_look(awaited)
+    return _call_hooks(hooked, cause) if hooked else Counter()
+
+
+def _let_dependents_look(plan_ids: Collection[UUID]) -> None:
+    dependents = ExecutionPlan.objects.filter(prerequisites__after__in=plan_ids, state=PlanState.SCHEDULED)
+    Envelope.objects.bulk_create(
+        Envelope(kind=EnvelopeKind.PLANNED.value, plan_id=plan_id)
+        for plan_id in dependents.values_list("id", flat=True).distinct()
+    )
+
+
+def _call_hooks(queues: Mapping[UUID, str], cause: Cause) -> Counter[str]:
+    """One step for each of these plans; it belongs to the entry action and calls the hooks of all, in order."""
     entries = Action.objects.filter(plan_id__in=queues, number=1).values_list("plan_id", "id")
     return make_ready(
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from dynflow_app.messages import EnvelopeKind, Outcome
 from dynflow_app.models import Envelope, ExecutionPlan, ResourceLink, ResourceLock
 from dynflow_app.models.base import ledger_connection, values_table
-from dynflow_app.states import LockState
+from dynflow_app.states import SINGLETON_STATES, LockState
 
 _LOCK = ResourceLock._meta.db_table
 
@@ -53,6 +53,12 @@ def request_release(plan: ExecutionPlan, resource: str | None, reason: str) -> l
         ResourceLock.objects.filter(pk__in=found).update(is_release_requested=True, reason=reason)
         tell_released([plan.pk])
     return sorted(found.values())
+
+
+def active_singletons(singletons: Iterable[str]) -> dict[str, UUID]:
+    """For each of these that is taken, the plan that has it."""
+    active = ExecutionPlan.objects.filter(singleton__in=set(singletons), state__in=SINGLETON_STATES)
+    return {str(singleton): plan_id for singleton, plan_id in active.values_list("singleton", "id")}
 
 
 def copied(source: ExecutionPlan, plan: ExecutionPlan) -> tuple[list[ResourceLock], list[ResourceLink]]:

@@ -29,7 +29,8 @@ def resource_key(resource: object) -> str:
         if resource._state.adding or resource.pk is None:
             name = type(resource).__name__
             raise PlanningError(f"This {name} was not saved yet, so nobody else can mean it. Save it first.")
-        key = f"{resource._meta.concrete_model._meta.label_lower}:{resource.pk}"
+        model = resource._meta.concrete_model or type(resource)
+        key = f"{model._meta.label_lower}:{resource.pk}"
     else:
         raise PlanningError(f"A resource is a model instance or text, not {resource!r}.")
     if len(key) > LONGEST_RESOURCE:

@@ -21,7 +21,7 @@ from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step
 from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
 from dynflow_app.models.resource_lock import shown
-from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult, PlanState
+from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult
 
 FRONT = 2**62
 """Places of those who pass the others are smaller by this."""
@@ -70,16 +70,16 @@ def grant(plan_ids: Collection[UUID]) -> Granted:
     return granted
 
 
-def _ancestors(parents: dict[UUID, int | None]) -> set[tuple[UUID, UUID]]:
+def _ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
     """Pairs of a plan and one that it is a sub-plan of, at any depth. One statement for each level."""
     pairs: set[tuple[UUID, UUID]] = set()
-    level = parents
+    level: dict[UUID, int | None] = {**parents}
     while level:
-        steps = Step.objects.filter(id__in=set(level.values())).values_list("id", "plan_id", "plan__parent_step_id")
-        found = {step: (plan_id, parent) for step, plan_id, parent in steps}
-        known = [(plan_id, *found[step]) for plan_id, step in level.items() if step in found]
-        pairs |= {(plan_id, ancestor) for plan_id, ancestor, _parent in known}
-        level = {plan_id: parent for plan_id, _ancestor, parent in known if parent is not None}
+        steps = Step.objects.filter(id__in=set(filter(None, level.values()))).values_list("id", "plan_id", "plan__parent_step_id")
+        above = {step: (plan_id, parent) for step, plan_id, parent in steps}
+        found = {plan_id: above[step] for plan_id, step in level.items() if step in above}
+        pairs |= {(plan_id, ancestor) for plan_id, (ancestor, _parent) in found.items()}
+        level = {plan_id: parent for plan_id, (_ancestor, parent) in found.items()}
     return pairs
 
 
@@ -96,11 +96,11 @@ def _held_by_ancestors(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], 
         if theirs:
             within.add(claim.plan_id)
         if not claim.is_shared and any(has[a, claim.resource] for a in theirs):
-            granted.refused[claim.plan_id] = (
-                PlanResult.ERROR,
+            why = (
                 f"It wants {shown(claim.resource)} for itself, which plan {theirs[0]}, whose sub-plan it is, holds "
-                "shared; nobody could ever give it that. Lock it exclusively there, or shared here.",
+                "shared; nobody could ever give it that. Lock it exclusively there, or shared here."
             )
+            granted.refused[claim.plan_id] = (PlanResult.ERROR, why)
     return within
 
 
@@ -173,7 +173,7 @@ def blocked_by(plan_ids: Collection[UUID], pairs: Collection[tuple[UUID, UUID]] 
 
 def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: Granted) -> None:
     """Decide about those that do not want to wait."""
-    impatient = {}
+    impatient: dict[UUID, _Claim] = {}
     for claim in claims:
         if claim.on_conflict != OnConflict.WAIT and claim.resource in blocked.get(claim.plan_id, ()):
             known = impatient.get(claim.plan_id)
@@ -186,7 +186,7 @@ def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: G
         first.setdefault(lock.resource, (lock.plan_id, lock.state))
     for plan_id, claim in impatient.items():
         by, state = first.get(claim.resource, (None, ""))
-        who = "another plan" if by is None else f"plan {by}"
+        who = "Another plan" if by is None else f"Plan {by}"
         does = "waits for" if state == LockState.WAITING else "holds"
         result = PlanResult.ERROR if claim.on_conflict == OnConflict.FAIL else PlanResult.CANCELLED
         granted.refused.setdefault(
@@ -197,12 +197,15 @@ def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: G
 def _hold(granted: Granted) -> None:
     waiting = ResourceLock.objects.filter(plan_id__in=granted.may_start)
     waiting.transition([LockState.WAITING], LockState.HELD, held_at=Now())
-    if granted.waits:
-        plans = ExecutionPlan.objects.filter(id__in=granted.waits, state=PlanState.PLANNED, is_waiting=False)
-        plans.update(is_waiting=True, revision=F("revision") + 1)
-    for plan_id, (_result, why) in granted.refused.items():
-        error = {"class": "ResourceBusy", "message": f"{why[:1].upper()}{why[1:]}", "backtrace": ""}
-        ExecutionPlan.objects.filter(id=plan_id).update(error=error)
+    plans = ExecutionPlan.objects.filter(id__in=granted.waits, is_waiting=False)
+    times = dict(plans.values_list("id", "start_before")) if granted.waits else {}
+    if times:
+        ExecutionPlan.objects.filter(id__in=times).update(is_waiting=True, revision=F("revision") + 1)
+        Envelope.objects.bulk_create(  # to look whether it is too late
+            Envelope(kind=EnvelopeKind.PLANNED.value, plan_id=plan_id, due_at=before)
+            for plan_id, before in times.items()
+            if before is not None
+        )
 
 
 # --- release -----------------------------------------------------------------------------------------------------
