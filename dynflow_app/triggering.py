@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.arguments import encode
-from dynflow_app.exceptions import PlanningError
+from dynflow_app.exceptions import AlreadyActiveError, PlanningError
 from dynflow_app.ledger.errors import describe
+from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
 from dynflow_app.planning import Draft, queue_of, store, store_unplanned
@@ -85,7 +86,7 @@ def trigger(
         except DatabaseError as error:
             if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
                 return known
-            failure = error
+            failure = _explained(error, [plan])
         except Exception as error:
             failure = error
         if failure is None:
@@ -121,7 +122,7 @@ def trigger_many(
             drafts = [Draft(plan) for plan, _, _ in rows]
             for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
                 draft.make(action_class, args, kwargs)
-            store(drafts)
+            _store_all(drafts)
         transaction.on_commit(_ring, using=ledger_alias(), robust=True)
     return [plan for plan, _, _ in rows]
 
@@ -165,6 +166,29 @@ def _store_for_later(
         Prerequisite.objects.bulk_create(
             Prerequisite(plan=plan, after=after, accepts=accepts) for plan, _, _ in rows for after in set(options.after)
         )
+
+
+def _store_all(drafts: list[Draft]) -> None:
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            store(drafts)
+    except IntegrityError as error:
+        raise _explained(error, [draft.plan for draft in drafts]) from error
+
+
+def _explained(error: DatabaseError, plans: Sequence[ExecutionPlan]) -> Exception:
+    """What `error` means, if the plans are singletons and another one is active; otherwise itself."""
+    name = plans[0].singleton if plans and isinstance(error, IntegrityError) else None
+    if name is None:
+        return error
+    if (active := active_singletons([name]).get(name)) is not None:
+        return AlreadyActiveError(
+            f"Plan {active} of {name} is active already, and only one may be. Trigger it when that has stopped.",
+            plan_id=active,
+        )
+    if len(plans) > 1:
+        return PlanningError(f"Only one plan of {name} may be active, so not {len(plans)} at once can be triggered.")
+    return error
 
 
 def _ring() -> None:

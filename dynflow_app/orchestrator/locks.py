@@ -75,7 +75,9 @@ def _ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
     pairs: set[tuple[UUID, UUID]] = set()
     level: dict[UUID, int | None] = {**parents}
     while level:
-        steps = Step.objects.filter(id__in=set(filter(None, level.values()))).values_list("id", "plan_id", "plan__parent_step_id")
+        steps = Step.objects.filter(id__in=set(filter(None, level.values()))).values_list(
+            "id", "plan_id", "plan__parent_step_id"
+        )
         above = {step: (plan_id, parent) for step, plan_id, parent in steps}
         found = {plan_id: above[step] for plan_id, step in level.items() if step in above}
         pairs |= {(plan_id, ancestor) for plan_id, (ancestor, _parent) in found.items()}
