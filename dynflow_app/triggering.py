@@ -110,20 +110,26 @@ def trigger_many(
     options = options or TriggerOptions()
     if options.idempotency_key:
         raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
-    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
-        rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
-        for arguments in inputs:
-            if not isinstance(arguments, Mapping):
-                raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
-            rows.append((plan_row(action_class, options), (), dict(arguments)))
-        if options.is_planned_later:
-            _store_for_later(action_class, rows, options)
-        else:
-            drafts = [Draft(plan) for plan, _, _ in rows]
-            for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
-                draft.make(action_class, args, kwargs)
-            _store_all(drafts)
-        transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+    rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
+    try:
+        with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
+            for arguments in inputs:
+                if not isinstance(arguments, Mapping):
+                    raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
+                rows.append((plan_row(action_class, options), (), dict(arguments)))
+            if options.is_planned_later:
+                _store_for_later(action_class, rows, options)
+            else:
+                drafts = [Draft(plan) for plan, _, _ in rows]
+                for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
+                    draft.make(action_class, args, kwargs)
+                store(drafts)
+            transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+    except IntegrityError as error:
+        explained = _explained(error, [plan for plan, _, _ in rows])
+        if explained is error:
+            raise
+        raise explained from error
     return [plan for plan, _, _ in rows]
 
 
@@ -166,14 +172,6 @@ def _store_for_later(
         Prerequisite.objects.bulk_create(
             Prerequisite(plan=plan, after=after, accepts=accepts) for plan, _, _ in rows for after in set(options.after)
         )
-
-
-def _store_all(drafts: list[Draft]) -> None:
-    try:
-        with transaction.atomic(using=ledger_alias()):
-            store(drafts)
-    except IntegrityError as error:
-        raise _explained(error, [draft.plan for draft in drafts]) from error
 
 
 def _explained(error: DatabaseError, plans: Sequence[ExecutionPlan]) -> Exception:

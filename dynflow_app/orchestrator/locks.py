@@ -1,8 +1,7 @@
-"""Locks: granted to plans that are to start, all locks of a plan at once, and released.
+"""Locks: granted to plans that are to start, all locks of a plan at once.
 
 Only the leader does this, in transactions in which it checked its term, so no two of them decide at once. A plan gets
-its locks if no other plan holds, or waits with a smaller place for, something that conflicts. Each release looks at the
-head of one line, however long it is.
+its locks if no other plan holds, or waits with a smaller place for, something that conflicts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult
 FRONT = 2**62
 """Places of those who pass the others are smaller by this."""
 _LOCK = ResourceLock._meta.db_table
-_PLAN = ExecutionPlan._meta.db_table
 
 
 @dataclass(slots=True)
@@ -57,9 +55,9 @@ def grant(plan_ids: Collection[UUID]) -> Granted:
     fields = ("plan_id", "resource", "is_shared", "state", "on_conflict", "plan__parent_step_id", "plan__made_as")
     rows = ResourceLock.objects.filter(plan_id__in=plan_ids).live().order_by("id").values_list(*fields)
     claims = [_Claim(*row) for row in rows]
-    pairs = _ancestors({claim.plan_id: claim.parent_step_id for claim in claims if claim.parent_step_id})
+    pairs = ancestors({claim.plan_id: claim.parent_step_id for claim in claims if claim.parent_step_id})
     granted = Granted()
-    within = _held_by_ancestors(pairs, claims, granted) if pairs else set()
+    within = _held_byancestors(pairs, claims, granted) if pairs else set()
     _enter(claims, within)
     blocked = blocked_by(plan_ids, pairs) if claims else {}
     _refuse(claims, blocked, granted)
@@ -70,7 +68,7 @@ def grant(plan_ids: Collection[UUID]) -> Granted:
     return granted
 
 
-def _ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
+def ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
     """Pairs of a plan and one that it is a sub-plan of, at any depth. One statement for each level."""
     pairs: set[tuple[UUID, UUID]] = set()
     level: dict[UUID, int | None] = {**parents}
@@ -85,7 +83,7 @@ def _ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
     return pairs
 
 
-def _held_by_ancestors(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], granted: Granted) -> set[UUID]:
+def _held_byancestors(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], granted: Granted) -> set[UUID]:
     """Plans that ask for what an ancestor holds; refuses those that ask for more of it than the ancestor has."""
     held = ResourceLock.objects.filter(plan_id__in={ancestor for _, ancestor in pairs}, state=LockState.HELD)
     ancestors: dict[UUID, set[UUID]] = defaultdict(set)
@@ -208,79 +206,3 @@ def _hold(granted: Granted) -> None:
             for plan_id, before in times.items()
             if before is not None
         )
-
-
-# --- release -----------------------------------------------------------------------------------------------------
-
-
-def release(plan_ids: Collection[UUID]) -> None:
-    """Release what these plans do not need any more: everything if they have stopped, otherwise what was asked for.
-    A plan that was frozen leaves the line. Whoever may be next gets an envelope."""
-    if not plan_ids:
-        return
-    connection = ledger_connection()
-    now = now_sql(connection)
-    inside, parameters = is_any_of(connection, f"{_LOCK}.plan_id", [db_key(each, connection) for each in plan_ids])
-    released = f"""
-        UPDATE {_LOCK} SET state = 'released', released_at = {now},
-            reason = CASE WHEN {_LOCK}.reason = '' THEN 'the plan stopped' ELSE {_LOCK}.reason END
-        FROM {_PLAN} AS plan WHERE plan.id = {_LOCK}.plan_id AND {inside} AND {_LOCK}.state <> 'released'
-            AND (plan.state = 'stopped' OR ({_LOCK}.is_release_requested AND {_LOCK}.state = 'held'))
-        RETURNING {_LOCK}.resource, {_LOCK}.is_shared
-    """  # noqa: S608 - names are ours
-    left = f"""
-        UPDATE {_LOCK} SET state = 'requested', place = NULL, queued_at = NULL
-        FROM {_PLAN} AS plan WHERE plan.id = {_LOCK}.plan_id AND {inside} AND {_LOCK}.state = 'waiting'
-            AND plan.is_frozen
-        RETURNING {_LOCK}.resource, {_LOCK}.is_shared
-    """  # noqa: S608 - names are ours
-    freed: dict[str, bool] = {}
-    with connection.cursor() as cursor:
-        for sql in (released, left):
-            cursor.execute(sql, parameters)
-            for resource, is_shared in cursor.fetchall():
-                freed[resource] = freed.get(resource, False) or not is_shared
-    call(next_in_line(freed))
-
-
-def next_in_line(freed: dict[str, bool]) -> list[UUID]:
-    """Plans at the head of these resources' lines that may be able to start: the first one, or all that want to share
-    it. The value says whether it was held (or waited for) exclusively: if not, nobody who shares waited for that."""
-    if not freed:
-        return []
-    connection = ledger_connection()
-    table, parameters = values_table(
-        connection, {"resource": "text", "was_exclusive": "int"}, [(key, int(was)) for key, was in freed.items()]
-    )
-
-    def first(shared: str) -> str:
-        return f"""(SELECT MIN(place) FROM {_LOCK} WHERE {_LOCK}.resource = freed.resource
-            AND {_LOCK}.state = 'waiting' AND {_LOCK}.is_shared = {shared})"""  # noqa: S608 - names are ours
-
-    def waiting(shared: str) -> str:
-        return (
-            f"{_LOCK} AS mine ON mine.resource = head.resource AND mine.state = 'waiting' AND mine.is_shared = {shared}"
-        )
-
-    sql = f"""
-        WITH head AS (
-            SELECT freed.resource, freed.was_exclusive, {first("false")} AS alone, {first("true")} AS together
-            FROM {table} AS freed
-        )
-        SELECT mine.plan_id FROM head JOIN {waiting("false")} AND mine.place = head.alone
-        WHERE (head.together IS NULL OR head.alone < head.together)
-            AND (head.alone < 0 OR NOT EXISTS (
-                SELECT 1 FROM {_LOCK} AS held WHERE held.resource = head.resource AND held.state = 'held'
-            ))
-        UNION
-        SELECT mine.plan_id FROM head JOIN {waiting("true")} AND mine.place < COALESCE(head.alone, {2 * FRONT - 1})
-        WHERE head.was_exclusive = 1
-    """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return [ExecutionPlan._meta.pk.to_python(row[0]) for row in cursor.fetchall()]
-
-
-def call(plan_ids: Iterable[UUID]) -> None:
-    """Let the orchestrator look at these waiting plans."""
-    Envelope.objects.bulk_create(Envelope(kind=EnvelopeKind.PLANNED.value, plan_id=plan_id) for plan_id in plan_ids)
