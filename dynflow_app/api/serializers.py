@@ -12,7 +12,7 @@ from dynflow_app import clock
 from dynflow_app.actions.middleware import presented
 from dynflow_app.api.queries import Counts
 from dynflow_app.explaining import Finding
-from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.models import ExecutionPlan, ResourceLock, Step
 from dynflow_app.progress import eta, ratio
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
 
@@ -51,6 +51,18 @@ def error_of(row: Any) -> dict[str, Any] | None:
     """Class and message, if there was an error."""
     found = {"class": row.error_class, "message": row.error_message}
     return found if found["class"] or found["message"] else None
+
+
+def lock_body(lock: ResourceLock) -> dict[str, Any]:
+    """A lock as its plan, and the pages of what it locks, show it."""
+    since = lock.held_at or lock.queued_at or lock.created_at
+    return {
+        "plan": str(lock.plan_id),
+        "resource": lock.resource,
+        "shared": lock.is_shared,
+        "state": lock.state,
+        "since": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
 
 
 class Linked:
@@ -126,10 +138,14 @@ class PlanDetailSerializer(PlanSerializer):
     """A plan by itself, with what would cost a query for each plan of a list."""
 
     eta_seconds = serializers.SerializerMethodField()
+    locks = serializers.SerializerMethodField()
 
     class Meta(PlanSerializer.Meta):
-        fields = (*PlanSerializer.Meta.fields, "eta_seconds")
+        fields = (*PlanSerializer.Meta.fields, "eta_seconds", "locks")
         read_only_fields = fields
+
+    def get_locks(self, plan: ExecutionPlan) -> list[dict[str, Any]]:
+        return [lock_body(lock) for lock in self.context["locks"]]
 
     def get_eta_seconds(self, plan: ExecutionPlan) -> int | None:
         left = eta(plan, self._ratio(plan))

@@ -64,8 +64,9 @@ def test_body(viewer: APIClient) -> None:
         "links": {"steps": f"{LIST}{plan.pk}/steps/", "explanation": f"{LIST}{plan.pk}/explanation/"},
         "poll_after": 5,
         "eta_seconds": None,
+        "locks": [],
     }
-    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - {"eta_seconds"}
+    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - {"eta_seconds", "locks"}
 
 
 def test_progress_is_weighted_and_tells_the_time_left(viewer: APIClient) -> None:
