@@ -65,6 +65,9 @@ class ResourceLock(models.Model):
     place = models.BigIntegerField(
         _("place"), null=True, blank=True, help_text=_("In line; the same for all locks of a plan.")
     )
+    lane = models.BigIntegerField(
+        _("lane"), default=0, help_text=_("Of a sub-plan that passes the line: the parent step.")
+    )
     is_release_requested = models.BooleanField(_("is release requested"), default=False)
     reason = models.TextField(_("reason"), blank=True, help_text=_("Why it was released."))
     created_at = models.DateTimeField(_("created at"), default=clock.now)

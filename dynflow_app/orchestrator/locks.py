@@ -22,8 +22,8 @@ from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, value
 from dynflow_app.models.resource_lock import shown
 from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult
 
-FRONT = 2**62
-"""Places of those who pass the others are smaller by this."""
+FRONT = 2**61
+"""Places of those who come before others are smaller by this, or by twice this."""
 _LOCK = ResourceLock._meta.db_table
 
 
@@ -57,9 +57,11 @@ def grant(plan_ids: Collection[UUID]) -> Granted:
     claims = [_Claim(*row) for row in rows]
     pairs = ancestors({claim.plan_id: claim.parent_step_id for claim in claims if claim.parent_step_id})
     granted = Granted()
-    within = _held_byancestors(pairs, claims, granted) if pairs else set()
-    _enter(claims, within)
+    passing = _passing(pairs, claims, granted) if pairs else set()
+    _enter(claims, passing)
     blocked = blocked_by(plan_ids, pairs) if claims else {}
+    if passing:
+        _settle_among(claims, passing, pairs, blocked, granted)
     _refuse(claims, blocked, granted)
     granted.waits = blocked.keys() - granted.refused.keys()
     granted.may_start = set(plan_ids) - granted.waits - granted.refused.keys()
@@ -83,56 +85,51 @@ def ancestors(parents: dict[UUID, int]) -> set[tuple[UUID, UUID]]:
     return pairs
 
 
-def _held_byancestors(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], granted: Granted) -> set[UUID]:
-    """Plans that ask for what an ancestor holds; refuses those that ask for more of it than the ancestor has."""
+def _passing(pairs: set[tuple[UUID, UUID]], claims: Iterable[_Claim], granted: Granted) -> set[UUID]:
+    """Plans that pass the line, since an ancestor holds something: those in line may wait for that ancestor, and it
+    waits for them. Refuses those that ask for more of a resource than an ancestor has."""
     held = ResourceLock.objects.filter(plan_id__in={ancestor for _, ancestor in pairs}, state=LockState.HELD)
-    ancestors: dict[UUID, set[UUID]] = defaultdict(set)
+    holders: defaultdict[UUID, dict[str, bool]] = defaultdict(dict)
+    for plan_id, resource, is_shared in held.values_list("plan_id", "resource", "is_shared"):
+        holders[plan_id][resource] = is_shared
+    above: defaultdict[UUID, list[UUID]] = defaultdict(list)
     for plan_id, ancestor in pairs:
-        ancestors[plan_id].add(ancestor)
-    has = {(plan_id, resource): is_shared for plan_id, resource, is_shared in held.values_list(*_HELD)}
-    within = set()
+        if ancestor in holders:
+            above[plan_id].append(ancestor)
     for claim in claims:
-        theirs = [a for a in ancestors[claim.plan_id] if (a, claim.resource) in has]
-        if theirs:
-            within.add(claim.plan_id)
-        if not claim.is_shared and any(has[a, claim.resource] for a in theirs):
+        shared = [each for each in above.get(claim.plan_id, ()) if holders[each].get(claim.resource, False)]
+        if shared and not claim.is_shared:
             why = (
-                f"It wants {shown(claim.resource)} for itself, which plan {theirs[0]}, whose sub-plan it is, holds "
+                f"It wants {shown(claim.resource)} for itself, which plan {shared[0]}, whose sub-plan it is, holds "
                 "shared; nobody could ever give it that. Lock it exclusively there, or shared here."
             )
             granted.refused[claim.plan_id] = (PlanResult.ERROR, why)
-    return within
+    return set(above)
 
 
-_HELD = ("plan_id", "resource", "is_shared")
-
-
-def _enter(claims: Iterable[_Claim], within: Collection[UUID]) -> None:
-    """Give those who are not in line yet the next places: in the order of planning, and those who pass in front.
-
-    Those who pass are sub-plans of a holder, for whom it would wait in vain, and plans that undo what was done before
-    anybody else builds on it.
-    """
-    fresh = dict.fromkeys(claim for claim in claims if claim.state == LockState.REQUESTED)
+def _enter(claims: Iterable[_Claim], passing: Collection[UUID]) -> None:
+    """Give those who are not in line yet the next places, in the order of planning. Before all others come those who
+    pass, and then plans that undo something, before anybody builds on it."""
+    fresh: dict[UUID, _Claim] = {}
+    for claim in claims:
+        if claim.state == LockState.REQUESTED:
+            fresh.setdefault(claim.plan_id, claim)
     if not fresh:
         return
     connection = ledger_connection()
+    ranges = ("place > 0", f"place < 0 AND place > -{FRONT}", f"place < -{FRONT}")
+    latest = ", ".join(f"(SELECT MAX(place) FROM {_LOCK} WHERE {where})" for where in ranges)  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT (SELECT MAX(place) FROM {_LOCK} WHERE place > 0), (SELECT MAX(place) FROM {_LOCK} WHERE place < 0)"  # noqa: S608 - names are ours
-        )
-        behind, front = cursor.fetchone()
-    place = max(behind or 0, (front or -FRONT) + FRONT)
-    places: dict[UUID, int] = {}
-    for claim in fresh:
-        if claim.plan_id not in places:
-            place += 1
-            passes = claim.plan_id in within or claim.made_as == MadeAs.REVERT
-            places[claim.plan_id] = place - FRONT if passes else place
-    rows = [(db_key(plan_id, connection), place) for plan_id, place in places.items()]
-    table, parameters = values_table(connection, {"plan_id": "uuid", "place": "bigint"}, rows)
+        cursor.execute(f"SELECT {latest}")
+        turn = max((place + n * FRONT for n, place in enumerate(cursor.fetchone()) if place is not None), default=0)
+    rows = []
+    for place, (plan_id, claim) in enumerate(fresh.items(), start=turn + 1):
+        passes = plan_id in passing
+        ahead = 2 * FRONT if passes else FRONT if claim.made_as == MadeAs.REVERT else 0
+        rows.append((db_key(plan_id, connection), place - ahead, claim.parent_step_id if passes else 0))
+    table, parameters = values_table(connection, {"plan_id": "uuid", "place": "bigint", "lane": "bigint"}, rows)
     sql = f"""
-        UPDATE {_LOCK} SET state = 'waiting', place = line.place, queued_at = {now_sql(connection)}
+        UPDATE {_LOCK} SET state = 'waiting', place = line.place, lane = line.lane, queued_at = {now_sql(connection)}
         FROM {table} AS line WHERE {_LOCK}.plan_id = line.plan_id AND {_LOCK}.state = 'requested'
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
@@ -152,7 +149,8 @@ def blocked_by(plan_ids: Collection[UUID], pairs: Collection[tuple[UUID, UUID]] 
         unrelated = f"AND (mine.plan_id, other.plan_id) NOT IN (SELECT plan_id, ancestor FROM {table} AS kin)"  # noqa: S608 - as below
 
     def exists(state: str, shared: str) -> str:
-        how = "AND other.place < mine.place" if state == "waiting" else unrelated
+        before = "AND other.place < mine.place AND (mine.lane = 0 OR other.lane = mine.lane)"
+        how = before if state == "waiting" else unrelated
         return f"""EXISTS (SELECT 1 FROM {_LOCK} AS other WHERE other.resource = mine.resource
             AND other.state = '{state}' AND other.is_shared = {shared} {how})"""  # noqa: S608 - names are ours
 
@@ -169,6 +167,30 @@ def blocked_by(plan_ids: Collection[UUID], pairs: Collection[tuple[UUID, UUID]] 
         for plan_id, resource in cursor.fetchall():
             blocked[ExecutionPlan._meta.pk.to_python(plan_id)].append(resource)
     return blocked
+
+
+def _settle_among(
+    claims: Iterable[_Claim],
+    passing: Collection[UUID],
+    pairs: Collection[tuple[UUID, UUID]],
+    blocked: dict[UUID, list[str]],
+    granted: Granted,
+) -> None:
+    """Those who pass do not see others in line, some of whom get their locks right now: these were first."""
+    wanted: defaultdict[UUID, list[_Claim]] = defaultdict(list)
+    for claim in claims:
+        if claim.plan_id not in blocked and claim.plan_id not in granted.refused:
+            wanted[claim.plan_id].append(claim)
+    taken: defaultdict[str, list[_Claim]] = defaultdict(list)
+    for plan_id in sorted(wanted, key=lambda plan_id: plan_id in passing):
+        for claim in wanted[plan_id]:
+            for other in taken[claim.resource]:
+                is_kin = (plan_id, other.plan_id) in pairs
+                if plan_id in passing and not is_kin and not (claim.is_shared and other.is_shared):
+                    blocked.setdefault(plan_id, []).append(claim.resource)
+        if plan_id not in blocked:
+            for claim in wanted[plan_id]:
+                taken[claim.resource].append(claim)
 
 
 def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: Granted) -> None:

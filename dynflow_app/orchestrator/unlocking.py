@@ -35,7 +35,7 @@ def release(plan_ids: Collection[UUID]) -> None:
         RETURNING {_LOCK}.resource, {_LOCK}.is_shared
     """  # noqa: S608 - names are ours
     left = f"""
-        UPDATE {_LOCK} SET state = 'requested', place = NULL, queued_at = NULL
+        UPDATE {_LOCK} SET state = 'requested', place = NULL, lane = 0, queued_at = NULL
         FROM {_PLAN} AS plan WHERE plan.id = {_LOCK}.plan_id AND {inside} AND {_LOCK}.state = 'waiting'
             AND plan.is_frozen
         RETURNING {_LOCK}.resource, {_LOCK}.is_shared
@@ -51,27 +51,36 @@ def release(plan_ids: Collection[UUID]) -> None:
 
 def next_in_line(freed: dict[str, bool]) -> list[UUID]:
     """Plans at the head of these resources' lines that may be able to start: the first one, or all that want to share
-    it. The value says whether it was held (or waited for) exclusively: if not, nobody who shares waited for that."""
+    it; and the same for the sub-plans of each step that pass the line. The value says whether it was held (or waited
+    for) exclusively: if not, nobody who shares waited for that."""
     if not freed:
         return []
     connection = ledger_connection()
-    table, parameters = values_table(
-        connection, {"resource": "text", "was_exclusive": "int"}, [(key, int(was)) for key, was in freed.items()]
-    )
+    rows = [(key, int(was_exclusive)) for key, was_exclusive in freed.items()]
+    table, parameters = values_table(connection, {"resource": "text", "was_exclusive": "int"}, rows)
+    nobody = "CAST(NULL AS bigint)"
 
     def first(shared: str) -> str:
-        return f"""(SELECT MIN(place) FROM {_LOCK} WHERE {_LOCK}.resource = freed.resource
-            AND {_LOCK}.state = 'waiting' AND {_LOCK}.is_shared = {shared})"""  # noqa: S608 - names are ours
+        return f"""(SELECT MIN(place) FROM {_LOCK} AS lock WHERE lock.resource = freed.resource
+            AND lock.state = 'waiting' AND lock.is_shared = {shared} AND lock.place > -{FRONT})"""  # noqa: S608 - names are ours
+
+    def passing(shared: str, alone: str, together: str) -> str:
+        return f"""SELECT freed.resource, lock.lane, {alone} AS alone, {together} AS together
+            FROM freed JOIN {_LOCK} AS lock ON lock.resource = freed.resource AND lock.state = 'waiting'
+                AND lock.is_shared = {shared} AND lock.place < -{FRONT}"""  # noqa: S608 - names are ours
 
     def waiting(shared: str) -> str:
-        return (
-            f"{_LOCK} AS mine ON mine.resource = head.resource AND mine.state = 'waiting' AND mine.is_shared = {shared}"
-        )
+        return f"""{_LOCK} AS mine ON mine.resource = head.resource AND mine.state = 'waiting'
+            AND mine.is_shared = {shared} AND mine.lane = head.lane"""
 
     sql = f"""
-        WITH head AS (
-            SELECT freed.resource, freed.was_exclusive, {first("false")} AS alone, {first("true")} AS together
-            FROM {table} AS freed
+        WITH freed AS (SELECT * FROM {table} AS given),
+        head AS (
+            SELECT freed.resource, 0 AS lane, {first("false")} AS alone, {first("true")} AS together FROM freed
+            UNION ALL
+            SELECT resource, lane, MIN(alone), MIN(together) FROM (
+                {passing("false", "lock.place", nobody)} UNION ALL {passing("true", nobody, "lock.place")}
+            ) AS passing GROUP BY resource, lane
         )
         SELECT mine.plan_id FROM head JOIN {waiting("false")} AND mine.place = head.alone
         WHERE (head.together IS NULL OR head.alone < head.together)
@@ -79,8 +88,8 @@ def next_in_line(freed: dict[str, bool]) -> list[UUID]:
                 SELECT 1 FROM {_LOCK} AS held WHERE held.resource = head.resource AND held.state = 'held'
             ))
         UNION
-        SELECT mine.plan_id FROM head JOIN {waiting("true")} AND mine.place < COALESCE(head.alone, {2 * FRONT - 1})
-        WHERE head.was_exclusive = 1
+        SELECT mine.plan_id FROM head JOIN freed ON freed.resource = head.resource AND freed.was_exclusive = 1
+        JOIN {waiting("true")} AND mine.place < COALESCE(head.alone, {2 * FRONT})
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
