@@ -365,6 +365,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "has_locks",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether it asked for resources when it was planned.",
+                        verbose_name="has locks",
+                    ),
+                ),
+                (
                     "position",
                     models.PositiveIntegerField(
                         blank=True,
@@ -654,6 +662,95 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="ResourceLink",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("resource", models.CharField(max_length=255, verbose_name="resource")),
+                (
+                    "plan",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="links",
+                        to="dynflow_app.executionplan",
+                        verbose_name="plan",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "resource link",
+                "verbose_name_plural": "resource links",
+                "ordering": ("id",),
+            },
+        ),
+        migrations.CreateModel(
+            name="ResourceLock",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("resource", models.CharField(max_length=255, verbose_name="resource")),
+                ("is_shared", models.BooleanField(default=False, verbose_name="is shared")),
+                (
+                    "on_conflict",
+                    models.CharField(
+                        choices=[("wait", "wait"), ("fail", "fail"), ("skip", "skip")],
+                        default="wait",
+                        max_length=8,
+                        verbose_name="on conflict",
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("requested", "requested"),
+                            ("waiting", "waiting"),
+                            ("held", "held"),
+                            ("released", "released"),
+                        ],
+                        default="requested",
+                        max_length=16,
+                        verbose_name="state",
+                    ),
+                ),
+                (
+                    "place",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="In line; the same for all locks of a plan.",
+                        null=True,
+                        verbose_name="place",
+                    ),
+                ),
+                (
+                    "lane",
+                    models.BigIntegerField(
+                        default=0, help_text="Of a sub-plan that passes the line: the parent step.", verbose_name="lane"
+                    ),
+                ),
+                ("is_release_requested", models.BooleanField(default=False, verbose_name="is release requested")),
+                ("reason", models.TextField(blank=True, help_text="Why it was released.", verbose_name="reason")),
+                ("created_at", models.DateTimeField(default=dynflow_app.clock.now, verbose_name="created at")),
+                ("queued_at", models.DateTimeField(blank=True, null=True, verbose_name="queued at")),
+                ("held_at", models.DateTimeField(blank=True, null=True, verbose_name="held at")),
+                ("released_at", models.DateTimeField(blank=True, null=True, verbose_name="released at")),
+                (
+                    "plan",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="locks",
+                        to="dynflow_app.executionplan",
+                        verbose_name="plan",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "resource lock",
+                "verbose_name_plural": "resource locks",
+                "ordering": ("id",),
+            },
+        ),
+        migrations.CreateModel(
             name="SubPlans",
             fields=[
                 (
@@ -909,6 +1006,7 @@ class Migration(migrations.Migration):
                             ("cancel children", "cancel children"),
                             ("abort children", "abort children"),
                             ("halt children", "halt children"),
+                            ("released", "released"),
                         ],
                         max_length=16,
                         verbose_name="kind",
@@ -947,6 +1045,43 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="prerequisite",
             constraint=models.UniqueConstraint(fields=("plan", "after"), name="dynflow_prerequisite_once"),
+        ),
+        migrations.AddIndex(
+            model_name="resourcelink",
+            index=models.Index(fields=["resource", "plan"], name="dynflow_link_to_find"),
+        ),
+        migrations.AddConstraint(
+            model_name="resourcelink",
+            constraint=models.UniqueConstraint(fields=("plan", "resource"), name="dynflow_link_once"),
+        ),
+        migrations.AddIndex(
+            model_name="resourcelock",
+            index=models.Index(
+                condition=models.Q(("state__in", ("waiting", "held"))),
+                fields=["resource", "state", "is_shared", "place"],
+                name="dynflow_lock_line",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="resourcelock",
+            index=models.Index(
+                condition=models.Q(("place__isnull", False)), fields=["place"], name="dynflow_lock_place"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="resourcelock",
+            constraint=models.UniqueConstraint(fields=("plan", "resource"), name="dynflow_lock_once"),
+        ),
+        migrations.AddConstraint(
+            model_name="resourcelock",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("state__in", ("waiting", "held")), _negated=True),
+                    ("place__isnull", False),
+                    _connector="OR",
+                ),
+                name="dynflow_lock_has_place",
+            ),
         ),
         migrations.AddIndex(
             model_name="executionplan",
