@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -19,6 +20,7 @@ from tests.testapp.journal import Journal
 pytestmark = [pytest.mark.servers, pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLANS = 200
+SETTINGS = json.dumps({**json.loads(FAST), "ACTIONS_MODULE": "locking"})
 
 
 def test_killed_processes_never_let_two_have_the_same(processes: Processes, journal: Journal) -> None:
@@ -27,16 +29,15 @@ def test_killed_processes_never_let_two_have_the_same(processes: Processes, jour
     # given an orchestrator, a standby and two workers, and plans over ten resources
     def start(kind: str) -> ManageProcess:
         arguments = ("rqworker", "default") if kind == "worker" else ("dynflow_orchestrator",)
-        return processes.manage(*arguments, DYNFLOW_SETTINGS=FAST)
+        return processes.manage(*arguments, DYNFLOW_SETTINGS=SETTINGS)
 
-    running = {
-        name: start(name.partition(" ")[0]) for name in ("orchestrator 1", "orchestrator 2", "worker 1", "worker 2")
-    }
+    names = ("orchestrator 1", "orchestrator 2", "worker 1", "worker 2")
+    running = {name: start(name.partition(" ")[0]) for name in names}
     for number in range(PLANS):
         chosen = chance.sample(range(10), k=chance.randint(1, 3))
-        names = [f"r{n}" for n in chosen]
-        shared = tuple(name for name in names if chance.random() < 0.5)
-        trigger(locking.UseHost, str(number), *(set(names) - set(shared)), shared=shared)
+        resources = [f"r{n}" for n in chosen]
+        shared = tuple(resource for resource in resources if chance.random() < 0.5)
+        trigger(locking.UseHost, str(number), *(set(resources) - set(shared)), shared=shared)
 
     # when processes are killed and started again, and a person resumes what had an unknown outcome
     for _ in range(6):
