@@ -19,6 +19,10 @@ class EnvelopeKind(StrEnum):
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
     RELEASED = "released"
     """Locks of the plan are to be released, or it has to leave the line."""
+    CANCEL_CHILDREN = "cancel children"
+    """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
+    ABORT_CHILDREN = "abort children"
+    HALT_CHILDREN = "halt children"
 
 
 class EndedAs(StrEnum):
@@ -78,6 +82,8 @@ class Claimed:
     """The event to handle, if that is the cause."""
     failures: int = 0
     """How many tries failed since the step began or was resumed."""
+    companions: int = 0
+    """Of a finalize step: how many others belong to the phase that it was claimed for."""
     remaining: float | None = None
     """Seconds until its time-out, if an earlier invocation has set it."""
 
@@ -118,6 +124,8 @@ class Outcome:
     sent: list[SelfEvent] | None = None
     unlocked: list[str] | None = None
     """Resources whose locks the plan does not need any more."""
+    wakes_below: int | None = None
+    """Of a step with sub-plans: it goes on when fewer of them than this move."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -56,7 +57,8 @@ class BaseAction:
 
     timeout: ClassVar[timedelta | None] = None
     """Longest time from the first invocation of ``run`` to its end, waiting as suspended included; each retry gets as
-    long. Then the code is asked to end, after some seconds it is made to, and `on_timeout` decides."""
+    long. Then code that runs is asked to end, after some seconds made to, and the step fails; if the step is suspended,
+    `on_timeout` decides."""
     start_timeout: ClassVar[timedelta | None] = None
     """Longest time that a step may wait for a worker; then it fails."""
     concurrency_key: ClassVar[str | None] = None
@@ -75,6 +77,9 @@ class BaseAction:
     """Share of its run step in the progress of the plan."""
     finalize_weight: ClassVar[float] = 1.0
     """Share of its finalize step in the progress of the plan."""
+    keep_for: ClassVar[timedelta | None] = None
+    """Of an entry action: how long its plans are kept once they have stopped; sub-plans are kept with their parents.
+    None: ``KEEP_FOR`` decides; ``timedelta.max``: for ever."""
     sensitive: ClassVar[frozenset[str] | set[str]] = frozenset()
     """Keys of input and output whose values are masked wherever they are shown, and encrypted where they are stored if
     ``ENCRYPTION_KEYS`` is set. At any depth."""
@@ -93,6 +98,14 @@ class BaseAction:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # whatever other bases accept
         super().__init_subclass__(**kwargs)
+        kept: object = cls.keep_for  # users' may be anything
+        if kept is not None and not (isinstance(kept, timedelta) and kept >= timedelta()):
+            raise ValueError(f"{cls.__name__}.keep_for is {cls.keep_for!r}: give a timedelta, or None for KEEP_FOR.")
+        if cls.atomic and (cls.isolated or inspect.iscoroutinefunction(getattr(cls, "run", None))):
+            raise ValueError(
+                f"{cls.__name__}: an atomic run() needs the worker's own transaction, so it can be neither "
+                "isolated nor async."
+            )
         registry.register(cls)
 
     def plan(self, *args: Any, **kwargs: Any) -> None:  # each subclass names its own arguments
@@ -124,17 +137,12 @@ class BaseAction:
         return self._planning("concurrence").block("concurrence")
 
     def lock(self, resource: object, *, shared: bool = False) -> None:
-        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops.
-
-        Exclusive, or shared with other plans that lock it shared. Nobody waits here: `on_conflict` says what happens
-        when the plan is to start. Locking the same thing again changes nothing, except that exclusive wins. Raises
-        `PlanningError`.
-        """
+        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops:
+        for itself, or `shared` with others that do the same. Exclusive wins. Raises `PlanningError`."""
         self._planning("lock").lock(self, resource, shared=shared)
 
     def link(self, resource: object) -> None:
-        """Relate the plan to `resource`, a stored model instance or text, so that it is found there; excludes nobody.
-        Raises `PlanningError`."""
+        """Let the plan be found at `resource`, without keeping others from it. Raises `PlanningError`."""
         self._planning("link").link(resource)
 
     # --- in run() and finalize() -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from dynflow_app.actions.middleware import presented
-from dynflow_app.admin import formats, queries
+from dynflow_app.admin import family, formats, queries
 from dynflow_app.admin.badges import Badge, plan_badge, step_badge
 from dynflow_app.explaining import explain
 from dynflow_app.locks import waits_of
@@ -98,6 +98,7 @@ def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
         "output": _output(plan),
         "locks": _locks(plan),
         "links": queries.links_of(plan),
+        **family.context(plan),
         "entries": [(entry, formats.moment(entry.at)) for entry in queries.history_of(plan)],
     }
 

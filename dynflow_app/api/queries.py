@@ -72,6 +72,7 @@ def plans() -> QuerySet[ExecutionPlan]:
     """Plans with class and message of what went wrong: in planning, or in their first failed step."""
     failed = Step.objects.filter(plan=OuterRef("pk"), state=StepState.ERROR).order_by("number")
     return ExecutionPlan.objects.defer("error").annotate(
+        parent_id=F("parent_step__plan_id"),
         failed_step=Subquery(failed.values("number")[:1]),
         error_class=Coalesce(KeyTextTransform("class", "error"), _of(failed, "class")),
         error_message=Left(Coalesce(KeyTextTransform("message", "error"), _of(failed, "message")), SHOWN_MESSAGE),

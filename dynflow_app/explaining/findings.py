@@ -28,6 +28,8 @@ class FindingCode(StrEnum):
     RETRY_WAITS = "retry_waits"
     TIMER_WAITS = "timer_waits"
     EVENT_WAITS = "event_waits"
+    SUB_PLANS_WAIT = "sub_plans_wait"
+    PREREQUISITE_WAITS = "prerequisite_waits"
     SKIPPING = "skipping"
     ORCHESTRATOR_BEHIND = "orchestrator_behind"
     STEP_FAILED = "step_failed"

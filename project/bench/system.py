@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from uuid import UUID
 from django.core.management import call_command
 
 from dynflow_app.models import ExecutionPlan, Leadership, World, WorldKind
-from dynflow_app.states import PlanResult, PlanState
+from dynflow_app.states import PlanResult, PlanState, WorldState
 from project.bench.places import ORCHESTRATOR_SETTINGS, SETTINGS
 from project.manage_process import start_manage
 
@@ -54,6 +54,14 @@ class System:
         """Stop everything."""
         self.stop()
 
+    def add_worker(self) -> None:
+        """Start a second worker, and wait until it is there."""
+        if "rqworker 2" not in self._processes:
+            log = self._log("rqworker 2")
+            self._processes["rqworker 2"] = start_manage(("rqworker", "default"), settings=SETTINGS, log=log)
+            workers = World.objects.filter(kind=WorldKind.WORKER, state=WorldState.ACTIVE)
+            self._wait_until(lambda: workers.count() > 1, "a second worker to start")
+
     def stop(self) -> None:
         """Ask the processes to stop, then kill what is left."""
         self._stop(list(self._processes))
@@ -61,6 +69,18 @@ class System:
     def stop_worker(self) -> None:
         """Stop the worker alone."""
         self._stop(["rqworker"])
+
+    @contextlib.contextmanager
+    def beside(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Another command, waited for at the end of the block. Raises BenchError if it failed by itself."""
+        process = self._manage(*arguments, settings=SETTINGS)
+        self._processes.pop(arguments[0])
+        try:
+            yield process
+            if process.wait(STOP_TIMEOUT) not in (0, 128 + signal.SIGTERM):
+                raise BenchError(f"{arguments[0]} failed:\n{self._log(arguments[0]).read_text(errors='replace')}")
+        finally:
+            process.kill()
 
     def _stop(self, names: list[str]) -> None:
         stopping = [self._processes.pop(name) for name in names]
