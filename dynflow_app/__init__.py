@@ -17,14 +17,4 @@ from dynflow_app.messages import Event
 from dynflow_app.states import OnConflict, Rescue
 
 __version__ = "0.1.0"
-__all__ = [
-    "BaseAction",
-    "Cancel",
-    "Event",
-    "OnConflict",
-    "PollingAction",
-    "Rate",
-    "Rescue",
-    "Retry",
-    "SubPlansAction",
-]
+__all__ = ["BaseAction", "Cancel", "Event", "OnConflict", "PollingAction", "Rate", "Rescue", "Retry", "SubPlansAction"]

@@ -17,12 +17,12 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
+    RELEASED = "released"
+    """Locks of the plan are to be released, or it has to leave the line."""
     CANCEL_CHILDREN = "cancel children"
     """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
     ABORT_CHILDREN = "abort children"
     HALT_CHILDREN = "halt children"
-    RELEASED = "released"
-    """Locks of the plan are to be released, or it has to leave the line."""
 
 
 class EndedAs(StrEnum):
@@ -122,10 +122,10 @@ class Outcome:
     event_id: int | None = None
     """The event that was handled; it goes with the outcome."""
     sent: list[SelfEvent] | None = None
-    wakes_below: int | None = None
-    """Of a step with sub-plans: it goes on when fewer of them than this move."""
     unlocked: list[str] | None = None
     """Resources whose locks the plan does not need any more."""
+    wakes_below: int | None = None
+    """Of a step with sub-plans: it goes on when fewer of them than this move."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

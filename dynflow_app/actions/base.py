@@ -137,17 +137,12 @@ class BaseAction:
         return self._planning("concurrence").block("concurrence")
 
     def lock(self, resource: object, *, shared: bool = False) -> None:
-        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops.
-
-        Exclusive, or shared with other plans that lock it shared. Nobody waits here: `on_conflict` says what happens
-        when the plan is to start. Locking the same thing again changes nothing, except that exclusive wins. Raises
-        `PlanningError`.
-        """
+        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops:
+        for itself, or `shared` with others that do the same. Exclusive wins. Raises `PlanningError`."""
         self._planning("lock").lock(self, resource, shared=shared)
 
     def link(self, resource: object) -> None:
-        """Relate the plan to `resource`, a stored model instance or text, so that it is found there; excludes nobody.
-        Raises `PlanningError`."""
+        """Let the plan be found at `resource`, without keeping others from it. Raises `PlanningError`."""
         self._planning("link").link(resource)
 
     # --- in run() and finalize() -----------------------------------------------------------------------------

@@ -96,9 +96,9 @@ def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
         "steps": _rows(plan, pages.number),
         "pages": pages,
         "output": _output(plan),
-        **family.context(plan),
         "locks": _locks(plan),
         "links": queries.links_of(plan),
+        **family.context(plan),
         "entries": [(entry, formats.moment(entry.at)) for entry in queries.history_of(plan)],
     }
 

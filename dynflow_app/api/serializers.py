@@ -152,15 +152,15 @@ class PlanDetailSerializer(PlanSerializer):
         fields = (*PlanSerializer.Meta.fields, "eta_seconds", "sub_plans", "after", "locks")
         read_only_fields = fields
 
+    def get_locks(self, plan: ExecutionPlan) -> list[dict[str, Any]]:
+        return [lock_body(lock) for lock in self.context["locks"]]
+
     def get_sub_plans(self, plan: ExecutionPlan) -> list[dict[str, int]]:
         rows = SubPlans.objects.filter(step__plan=plan).order_by("step_id")[:MOST]
         return [{name: getattr(row, name) for name in SUB_PLAN_COUNTS} for row in rows]
 
     def get_after(self, plan: ExecutionPlan) -> list[str | None]:
         return [None if row.after_id is None else str(row.after_id) for row in plan.prerequisites.order_by("id")[:MOST]]
-
-    def get_locks(self, plan: ExecutionPlan) -> list[dict[str, Any]]:
-        return [lock_body(lock) for lock in self.context["locks"]]
 
     def get_eta_seconds(self, plan: ExecutionPlan) -> int | None:
         left = eta(plan, self._ratio(plan))

@@ -43,18 +43,18 @@ def _come_to_rest(plan_ids: Collection[UUID], cause: Cause, result: PlanResult |
     is_awaited = Exists(Prerequisite.objects.filter(after=OuterRef("pk")))
     hooked: dict[UUID, str] = {}
     awaited: list[UUID] = []
-    siblings: Counter[int] = Counter()
     locking: list[UUID] = []
-    rows = plans.values_list("id", "hooks", "queue", "parent_step_id", "position", "has_locks", is_awaited)
-    for plan_id, hooks, queue, parent_step, position, has_locks, has_dependents in rows:
+    siblings: Counter[int] = Counter()
+    rows = plans.values_list("id", "hooks", "queue", "has_locks", "parent_step_id", "position", is_awaited)
+    for plan_id, hooks, queue, has_locks, parent_step, position, has_dependents in rows:
         if hooks:
             hooked[plan_id] = queue
         if has_dependents and result is not None:
             awaited.append(plan_id)
-        if parent_step is not None and position is not None:
-            siblings[parent_step] += 1
         if has_locks and result is not None:
             locking.append(plan_id)
+        if parent_step is not None and position is not None:
+            siblings[parent_step] += 1
     tell_released(locking)
     if awaited:
         _let_dependents_look(awaited)

@@ -70,8 +70,8 @@ def test_body(viewer: APIClient) -> None:
         "after": [],
         "locks": [],
     }
-    detail_only = {"eta_seconds", "sub_plans", "after", "locks"}
-    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - detail_only
+    of_details = {"eta_seconds", "sub_plans", "after", "locks"}
+    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - of_details
 
 
 def test_progress_is_weighted_and_tells_the_time_left(viewer: APIClient) -> None:
