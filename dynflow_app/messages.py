@@ -21,6 +21,8 @@ class EnvelopeKind(StrEnum):
     """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
     ABORT_CHILDREN = "abort children"
     HALT_CHILDREN = "halt children"
+    RELEASED = "released"
+    """Locks of the plan are to be released, or it has to leave the line."""
 
 
 class EndedAs(StrEnum):
@@ -122,6 +124,8 @@ class Outcome:
     sent: list[SelfEvent] | None = None
     wakes_below: int | None = None
     """Of a step with sub-plans: it goes on when fewer of them than this move."""
+    unlocked: list[str] | None = None
+    """Resources whose locks the plan does not need any more."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, fresh, lock, lock_by_key, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger import ending, events
 from dynflow_app.ledger.asides import needs_worker
@@ -170,9 +170,12 @@ def _settle(plan: ExecutionPlan, ended: int, *, is_whole: bool) -> None:
             Envelope.objects.filter(plan=plan).delete()
             ending.stop([plan.pk], PlanResult.CANCELLED)
         return
-    ExecutionPlan.objects.filter(pk=plan.pk).transition(
-        [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
-    )
+    # Nothing of a whole plan runs any more, so it does not have to be the only one.
+    fields = {"singleton": None} if is_whole and plan.state == PlanState.PAUSED else {}
+    with as_singleton(plan, "changed"):
+        ExecutionPlan.objects.filter(pk=plan.pk).transition(
+            [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING, **fields
+        )
     settled = adjust_active(Counter({plan.pk: -ended}))
     if not Step.objects.filter(plan=plan).exclude(phase=Phase.HOOK).active().exists():
         if is_whole:  # nobody is left who could answer with success

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dynflow_app.models.action import Action
     from dynflow_app.models.history import HistoryEntry
+    from dynflow_app.models.prerequisite import Prerequisite
     from dynflow_app.models.step import Step
 
 
@@ -43,6 +44,7 @@ class ExecutionPlan(models.Model):
         actions: RelatedManager[Action]
         steps: RelatedManager[Step]
         history: RelatedManager[HistoryEntry]
+        prerequisites: RelatedManager[Prerequisite]
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     label = models.CharField(_("label"), max_length=255, blank=True)
@@ -78,6 +80,9 @@ class ExecutionPlan(models.Model):
     )
     is_waiting = models.BooleanField(
         _("is waiting"), default=False, help_text=_("Whether it may start as soon as other plans allow it.")
+    )
+    has_locks = models.BooleanField(
+        _("has locks"), default=False, help_text=_("Whether it asked for resources when it was planned.")
     )
     parent_step = models.ForeignKey(
         "dynflow_app.Step",
@@ -126,6 +131,11 @@ class ExecutionPlan(models.Model):
             ),
             models.Index(
                 fields=("made_from",), name="dynflow_plan_derived", condition=models.Q(made_from__isnull=False)
+            ),
+            models.Index(
+                fields=("-created_at", "-id"),
+                name="dynflow_plan_top_level",
+                condition=models.Q(parent_step__isnull=True),
             ),
             models.Index(
                 fields=("parent_step", "state"),

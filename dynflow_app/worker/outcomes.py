@@ -47,7 +47,7 @@ def succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
     """The code returned. Raises what storing its output raises."""
     outcome = timed(blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)
     outcome.output = context.stored_output(is_final=step.phase in FLOW_PHASES)
-    outcome.input = context.resolved_input
+    outcome.input, outcome.unlocked = context.resolved_input, context.unlocked
     return outcome
 
 
@@ -137,7 +137,8 @@ def _suspended(
     is_look = step.cause == Cause.WAKE and (wish.wake_after is not None or wish.wakes_below is not None)
     outcome = timed(blank(step, StepState.SUSPENDED, None if is_look else EndedAs.SUSPENDED), started)
     outcome.output, outcome.input = output, context.resolved_input
-    outcome.sent, outcome.progress, outcome.wakes_below = context.sent, context.progress, wish.wakes_below
+    outcome.sent, outcome.progress = context.sent, context.progress
+    outcome.wakes_below, outcome.unlocked = wish.wakes_below, context.unlocked
     remaining = None if invocation.deadline is None else invocation.deadline - outcome.ended
     if remaining is None and step.remaining is not None and step.remaining > outcome.seconds:
         remaining = step.remaining - outcome.seconds  # on_timeout() or cancel() was called before its time was over
