@@ -146,12 +146,12 @@ class TestHowManyAtOnce:
     def test_declaring_takes_the_same_few_statements_for_any_number(
         self, django_assert_num_queries: Callable[..., object]
     ) -> None:
-        limits = [(f"host {number}", 2, Rate(3, per=timedelta(minutes=1))) for number in range(100)]
+        limits = [(f"host {number}", 2, Rate(3, per=timedelta(minutes=1))) for number in range(140)]
         with transaction.atomic(), django_assert_num_queries(2):
             declare(limits)
-        assert Limit.objects.filter(most=2, starts=3, period=60.0).count() == 100
+        assert Limit.objects.filter(most=2, starts=3, period=60.0).count() == 140
         with django_assert_num_queries(1):
-            declare(limits)
+            declare(limits[:100])
 
     @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no row locks")
     def test_a_step_that_another_transaction_has_locked_is_looked_at_again(self) -> None:
