@@ -48,7 +48,7 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
     for envelope in envelopes:
-        if envelope.kind in family.VERBS:
+        if envelope.kind in family.KINDS:
             family.end_children(envelope)
     advanced.ready += admit(advanced.limits | settled.limits)
     unlocking.release({each.plan_id for each in envelopes if each.kind == EnvelopeKind.RELEASED.value})

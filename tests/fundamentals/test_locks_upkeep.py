@@ -75,6 +75,7 @@ def waiting_line(length: int, *, shared: bool = False) -> list[ExecutionPlan]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_release_looks_at_the_head_of_a_line_of_ten_thousand(engine: Engine, journal: Journal) -> None:
     # given ten thousand plans in line
     holder, first, second, *_ = waiting_line(10_000)
