@@ -98,6 +98,16 @@ class ExecutionPlan(models.Model):
     round = models.PositiveSmallIntegerField(
         _("round"), default=0, help_text=_("In which round of its parent it was made, or resumed.")
     )
+    schedule = models.ForeignKey(
+        "dynflow_app.Schedule",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="plans",
+        db_index=False,
+        verbose_name=_("schedule"),
+        help_text=_("Which made it."),
+    )
     singleton = models.CharField(
         _("singleton"), max_length=255, null=True, blank=True, help_text=_("Only one plan with this may be active.")
     )
@@ -131,6 +141,11 @@ class ExecutionPlan(models.Model):
                 fields=("parent_step", "state"),
                 name="dynflow_plan_moving_children",
                 condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
+            ),
+            models.Index(
+                fields=("schedule",),
+                name="dynflow_plan_of_schedule",
+                condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
             ),
             models.Index(
                 fields=("state", "created_at"),
