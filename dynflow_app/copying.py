@@ -20,7 +20,7 @@ from dynflow_app.exceptions import PlanningError, WrongStateError
 from dynflow_app.ledger.limiting import declare, limit_key_of
 from dynflow_app.messages import EndedAs, EnvelopeKind
 from dynflow_app.models import Action, Attempt, Dependency, Envelope, ExecutionPlan, Gate, Step
-from dynflow_app.planning import _insert
+from dynflow_app.planning import insert
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import encode_input
 from dynflow_app.states import MadeAs, Phase, PlanState, StepState
@@ -254,13 +254,13 @@ def _store(
     for key, step in steps.items():
         step.gate = gates[graph.gate_of[key]] if key in graph.gate_of else None
         step.is_awaited = Node(False, key) in awaited
-    _insert(ExecutionPlan, [plan])
-    _insert(Action, list(actions))
-    _insert(Gate, list(gates.values()))
-    _insert(Step, list(steps.values()))
-    _insert(Dependency, list(_dependencies(graph, gates, steps)))
-    _insert(Attempt, list(attempts))
-    _insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
+    insert(ExecutionPlan, [plan])
+    insert(Action, list(actions))
+    insert(Gate, list(gates.values()))
+    insert(Step, list(steps.values()))
+    insert(Dependency, list(_dependencies(graph, gates, steps)))
+    insert(Attempt, list(attempts))
+    insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
 
 
 def _dependencies(graph: Graph, gates: Mapping[int, Gate], steps: Mapping[int, Step]) -> Iterator[Dependency]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +13,12 @@ from django.utils import timezone
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
+from dynflow_app.arguments import encode
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import describe
-from dynflow_app.models import ExecutionPlan
+from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
-from dynflow_app.planning import Draft, store
+from dynflow_app.planning import Draft, queue_of, store, store_unplanned
 from dynflow_app.states import PlanResult, PlanState
 
 LONGEST_TEXT = 255
@@ -25,7 +26,11 @@ LONGEST_TEXT = 255
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerOptions:
-    """How a plan is made; every field is optional."""
+    """How a plan is made; every field is optional.
+
+    With `start_at`, `start_before`, `after` or `plan_in_worker` the arguments are stored, and a worker plans the plan
+    when it is to start; model instances among them are stored as references. Otherwise it is planned at once.
+    """
 
     label: str = ""
     """What people call it; if empty they see the name of the action."""
@@ -33,11 +38,25 @@ class TriggerOptions:
     """Added to the priority of each of its actions; higher first within a queue."""
     tags: tuple[str, ...] = ()
     start_at: datetime | None = None
-    """When it starts, at the earliest; aware. It is planned at once and stays *planned* until then."""
+    """When it starts, at the earliest; aware."""
+    start_before: datetime | None = None
+    """If it has not started by then, it stops with an error; aware."""
+    after: tuple[ExecutionPlan, ...] = ()
+    """Plans that have to stop first."""
+    on_prerequisite: tuple[PlanResult, ...] = (PlanResult.SUCCESS, PlanResult.WARNING)
+    """With which results of the plans in `after` it starts. If one of them ends otherwise, or is deleted, it stops
+    with an error that names it."""
+    plan_in_worker: bool = False
+    """Whether a worker runs ``plan()``, and the caller does not wait for it."""
     idempotency_key: str | None = None
     """A second trigger with the same key returns the first plan."""
     triggered_by: str = ""
     """Who or what asked for it, for people to read."""
+
+    @property
+    def is_planned_later(self) -> bool:
+        """Whether a worker plans it."""
+        return self.plan_in_worker or bool(self.after) or any((self.start_at, self.start_before))
 
 
 def trigger(
@@ -47,18 +66,22 @@ def trigger(
 
     Runs the plan phase in the caller's transaction, behind a savepoint. The plan's id is known at once; if the caller
     rolls back, the plan never existed. Needs no Redis. Raises what ``plan()`` raises, and leaves a stopped plan with
-    the error to look at.
+    the error to look at. If a worker plans it (see `TriggerOptions`), what ``plan()`` raises is found on the plan.
     """
     options = options or TriggerOptions()
-    draft = Draft(_plan_row(action_class, options), options.start_at)
+    plan = plan_row(action_class, options)
     failure: Exception | None = None
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         if (known := _same_key(action_class, options)) is not None:
             return known
         try:
             with transaction.atomic(using=ledger_alias()):  # if it fails, what the user wrote goes
-                draft.make(action_class, args, kwargs)
-                store([draft])
+                if options.is_planned_later:
+                    _store_for_later(action_class, [(plan, args, kwargs)], options)
+                else:
+                    draft = Draft(plan)
+                    draft.make(action_class, args, kwargs)
+                    store([draft])
         except DatabaseError as error:
             if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
                 return known
@@ -69,10 +92,10 @@ def trigger(
             probes.reached(probes.Probe.PLAN_STORED)
             transaction.on_commit(_ring, using=ledger_alias(), robust=True)
         else:
-            _store_failure(draft.plan, failure)  # what we note about it stays
+            store_failure(plan, failure)  # what we note about it stays
     if failure is not None:
         raise failure
-    return draft.plan
+    return plan
 
 
 def trigger_many(
@@ -87,29 +110,76 @@ def trigger_many(
     if options.idempotency_key:
         raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
-        drafts = []
+        rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
         for arguments in inputs:
             if not isinstance(arguments, Mapping):
                 raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
-            draft = Draft(_plan_row(action_class, options), options.start_at)
-            draft.make(action_class, (), arguments)
-            drafts.append(draft)
-        store(drafts)
+            rows.append((plan_row(action_class, options), (), dict(arguments)))
+        if options.is_planned_later:
+            _store_for_later(action_class, rows, options)
+        else:
+            drafts = [Draft(plan) for plan, _, _ in rows]
+            for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
+                draft.make(action_class, args, kwargs)
+            store(drafts)
         transaction.on_commit(_ring, using=ledger_alias(), robust=True)
-    return [draft.plan for draft in drafts]
+    return [plan for plan, _, _ in rows]
+
+
+def delay(
+    action_class: type[BaseAction],
+    *args: Any,
+    start_at: datetime,
+    start_before: datetime | None = None,
+    options: TriggerOptions | None = None,
+    **kwargs: Any,
+) -> ExecutionPlan:
+    """As `trigger` with these times in its options: store the plan now, plan and start it at `start_at`."""
+    options = replace(options or TriggerOptions(), start_at=start_at, start_before=start_before)
+    return trigger(action_class, *args, options=options, **kwargs)
+
+
+def chain(
+    plans: Iterable[ExecutionPlan],
+    action_class: type[BaseAction],
+    *args: Any,
+    options: TriggerOptions | None = None,
+    **kwargs: Any,
+) -> ExecutionPlan:
+    """As `trigger` with ``after=plans`` in its options: plan and start it once all of `plans` have stopped well."""
+    return trigger(action_class, *args, options=replace(options or TriggerOptions(), after=tuple(plans)), **kwargs)
+
+
+def _store_for_later(
+    action_class: type[BaseAction],
+    rows: Sequence[tuple[ExecutionPlan, Iterable[Any], Mapping[str, Any]]],
+    options: TriggerOptions,
+) -> None:
+    queue = queue_of(action_class)
+    sensitive = action_class.sensitive
+    store_unplanned([(plan, queue, encode(args, kwargs, sensitive=sensitive)) for plan, args, kwargs in rows])
+    if options.after:
+        # Whoever stops one of them has this lock, and looks for who waits after that.
+        list(ExecutionPlan.objects.filter(pk__in=[plan.pk for plan in options.after]).lock().values_list("pk"))
+        accepts = [str(PlanResult(result)) for result in options.on_prerequisite]
+        Prerequisite.objects.bulk_create(
+            Prerequisite(plan=plan, after=after, accepts=accepts) for plan, _, _ in rows for after in set(options.after)
+        )
 
 
 def _ring() -> None:
     transport.get().ring_orchestrator()
 
 
-def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
-    for field, kind in (("priority", int), ("tags", (tuple, list)), ("start_at", (datetime, type(None)))):
+def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
+    """A plan that is not stored yet. Raises `PlanningError` for options that no plan can have."""
+    _check_times(options)
+    for field, kind in (("priority", int), ("tags", (tuple, list)), ("after", (tuple, list))):
         given: object = getattr(options, field)
         if not isinstance(given, kind):
             raise PlanningError(f"The {field} of a plan cannot be {given!r}.")
-    if options.start_at is not None and timezone.is_naive(options.start_at):
-        raise PlanningError("start_at has no time zone; use django.utils.timezone.now() plus a timedelta, or the like.")
+    if not all(isinstance(plan, ExecutionPlan) for plan in options.after):
+        raise PlanningError(f"A plan can be chained after execution plans only, not after {options.after!r}.")
     for field in ("label", "idempotency_key", "triggered_by"):
         text = getattr(options, field)
         if text is not None and not (isinstance(text, str) and len(text) <= LONGEST_TEXT):
@@ -123,10 +193,26 @@ def _plan_row(action_class: type[BaseAction], options: TriggerOptions) -> Execut
         tags=list(options.tags),
         idempotency_key=options.idempotency_key,
         triggered_by=options.triggered_by,
+        start_at=options.start_at,
+        start_before=options.start_before,
     )
 
 
-def _store_failure(plan: ExecutionPlan, error: Exception) -> None:
+def _check_times(options: TriggerOptions) -> None:
+    for field in ("start_at", "start_before"):
+        at: object = getattr(options, field)
+        if not isinstance(at, (datetime, type(None))):
+            raise PlanningError(f"The {field} of a plan cannot be {at!r}.")
+        if at is not None and timezone.is_naive(at):
+            raise PlanningError(
+                f"{field} has no time zone; use django.utils.timezone.now() plus a timedelta, or the like."
+            )
+    if options.start_at and options.start_before and options.start_before <= options.start_at:
+        raise PlanningError("start_before is not after start_at, so the plan would never start.")
+
+
+def store_failure(plan: ExecutionPlan, error: Exception) -> None:
+    """Store a plan whose plan phase failed: stopped, with the error to look at."""
     plan.state, plan.result = PlanState.STOPPED, PlanResult.ERROR
     plan.error = describe(error)
     plan.ended_at = clock.now()

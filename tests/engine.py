@@ -48,6 +48,7 @@ class Engine:
         Step.objects.filter(deadline_at__isnull=False).update(deadline_at=F("deadline_at") - step)
         Event.objects.update(due_at=F("due_at") - step)
         Envelope.objects.update(due_at=F("due_at") - step)
+        ExecutionPlan.objects.update(start_at=F("start_at") - step, start_before=F("start_before") - step)
 
     def work(self, *queues: str, threads: int = 4) -> int:
         """Run what is ready on `queues` (default: all), and what becomes ready by it; returns how many steps."""

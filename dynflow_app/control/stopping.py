@@ -142,7 +142,7 @@ def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str],
 
 def _settle(plan: ExecutionPlan, ended: int, *, is_whole: bool) -> None:
     """Stop the plan if nothing of it is left; otherwise the orchestrator does when the last step has ended."""
-    if plan.state not in (PlanState.RUNNING, PlanState.PAUSED):
+    if plan.state not in (PlanState.PLANNING, PlanState.RUNNING, PlanState.PAUSED):
         if is_whole:
             ending.cancel_rest([plan.pk])
             Envelope.objects.filter(plan=plan).delete()

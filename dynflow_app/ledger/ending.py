@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
 from dynflow_app.ledger.asides import Aside, make_ready
-from dynflow_app.models import Action, ExecutionPlan, Step
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Action, Envelope, ExecutionPlan, Prerequisite, Step
 from dynflow_app.states import LIVE_PLAN_STATES, Cause, Phase, PlanResult, PlanState, StepState
 
 
@@ -18,14 +19,14 @@ def pause(plan_ids: Collection[UUID], result: PlanResult = PlanResult.ERROR) -> 
     """Pause these running, locked plans; returns queue to number of hook steps that became ready."""
     plans = ExecutionPlan.objects.filter(id__in=plan_ids)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=result, revision=F("revision") + 1)
-    return _call_hooks(plan_ids, Cause.PAUSED)
+    return _come_to_rest(plan_ids, Cause.PAUSED)
 
 
 def stop(plan_ids: Collection[UUID], result: PlanResult) -> Counter[str]:
     """Stop these locked plans, of which no step is active; returns queue to number of hook steps that became ready."""
     plans = ExecutionPlan.objects.filter(id__in=plan_ids)
     plans.transition(LIVE_PLAN_STATES, PlanState.STOPPED, result=result, ended_at=Now(), revision=F("revision") + 1)
-    return _call_hooks(plan_ids, Cause.STOPPED)
+    return _come_to_rest(plan_ids, Cause.STOPPED, result)
 
 
 def cancel_rest(plan_ids: Collection[UUID]) -> None:
@@ -34,12 +35,32 @@ def cancel_rest(plan_ids: Collection[UUID]) -> None:
     rest.transition([StepState.PENDING, StepState.ERROR], StepState.CANCELLED, ended_at=Now())
 
 
-def _call_hooks(plan_ids: Collection[UUID], cause: Cause) -> Counter[str]:
-    """One step for each plan that has hooks; it belongs to the entry action and calls the hooks of all, in order."""
-    hooked = ExecutionPlan.objects.filter(id__in=plan_ids).exclude(hooks=[])
-    queues = dict(hooked.values_list("id", "queue"))
-    if not queues:
-        return Counter()
+def _come_to_rest(plan_ids: Collection[UUID], cause: Cause, result: PlanResult | None = None) -> Counter[str]:
+    """Tell everybody whom it concerns that these plans have come to rest; most concern nobody."""
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
+    is_awaited = Exists(Prerequisite.objects.filter(after=OuterRef("pk")))
+    hooked: dict[UUID, str] = {}
+    awaited: list[UUID] = []
+    for plan_id, hooks, queue, has_dependents in plans.values_list("id", "hooks", "queue", is_awaited):
+        if hooks:
+            hooked[plan_id] = queue
+        if has_dependents and result is not None:
+            awaited.append(plan_id)
+    if awaited:
+        _let_dependents_look(awaited)
+    return _call_hooks(hooked, cause) if hooked else Counter()
+
+
+def _let_dependents_look(plan_ids: Collection[UUID]) -> None:
+    dependents = ExecutionPlan.objects.filter(prerequisites__after__in=plan_ids, state=PlanState.SCHEDULED)
+    Envelope.objects.bulk_create(
+        Envelope(kind=EnvelopeKind.PLANNED.value, plan_id=plan_id)
+        for plan_id in dependents.values_list("id", flat=True).distinct()
+    )
+
+
+def _call_hooks(queues: Mapping[UUID, str], cause: Cause) -> Counter[str]:
+    """One step for each of these plans; it belongs to the entry action and calls the hooks of all, in order."""
     entries = Action.objects.filter(plan_id__in=queues, number=1).values_list("plan_id", "id")
     return make_ready(
         [

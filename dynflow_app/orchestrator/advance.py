@@ -20,7 +20,7 @@ from dynflow_app.ledger import ending, skipping
 from dynflow_app.ledger.finalizing import make_finalize_ready
 from dynflow_app.ledger.releasing import adjust_active, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
-from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
+from dynflow_app.orchestrator import starting
 from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
 from dynflow_app.states import COUNTED_PHASES, Phase, PlanResult, PlanState, StepState
 
@@ -38,28 +38,60 @@ class Advanced:
 
 
 def start(plan_ids: Collection[UUID]) -> Advanced:
-    """Start planned plans: their first steps become ready. Those without run steps are decided at once."""
-    starting = list(_locked(plan_ids, PlanState.PLANNED).filter(is_frozen=False).values_list("id", flat=True))
-    if not starting:
-        return Advanced()
-    ExecutionPlan.objects.filter(id__in=starting).transition(
+    """Start plans that may: workers plan those that are scheduled, and the first steps of the others become ready.
+    Those without run steps are decided at once. Plans that have to wait for others are marked so."""
+    advanced = Advanced()
+    if not _lock(plan_ids):
+        return advanced
+    due = starting.sort_out(plan_ids)
+    refused = due.late
+    if due.late:
+        advanced.ready += starting.end_late(due.late)
+    if due.scheduled:
+        waiting, unwanted, ready = starting.end_refused(due.scheduled)
+        advanced.ready += ready + starting.begin_planning(set(due.scheduled) - waiting - set(unwanted))
+        ExecutionPlan.objects.filter(id__in=waiting).update(is_waiting=True)
+        refused += unwanted
+    advanced.settled = dict.fromkeys(refused, Decision(Verdict.STOP, PlanResult.ERROR))
+    _start_planned(due.planned, advanced)
+    return advanced
+
+
+def _start_planned(plan_ids: Collection[UUID], advanced: Advanced) -> None:
+    if not plan_ids:
+        return
+    ExecutionPlan.objects.filter(id__in=plan_ids).transition(
         [PlanState.PLANNED], PlanState.RUNNING, started_at=Now(), revision=F("revision") + 1
     )
-    released = release_frontier(starting)
+    released = release_frontier(plan_ids)
     adjust_active(released.by_plan)
-    advanced = settle([plan_id for plan_id in starting if not released.by_plan[plan_id]])
     advanced.ready += released.by_queue
     advanced.limits |= released.limits
-    return advanced
+    _settle_running([plan_id for plan_id in plan_ids if not released.by_plan[plan_id]], advanced)
 
 
 def settle(plan_ids: Collection[UUID]) -> Advanced:
-    """Decide about running plans of which no step is active."""
+    """Decide about plans of which no step is active: running ones, and those that a worker has planned, or could
+    not."""
     advanced = Advanced()
-    quiet = list(_locked(plan_ids, PlanState.RUNNING).filter(active_steps=0).values_list("id", flat=True))
+    if not _lock(plan_ids):
+        return advanced
+    quiet: defaultdict[str, list[UUID]] = defaultdict(list)
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids, active_steps=0)
+    for plan_id, state in plans.values_list("id", "state"):
+        quiet[state].append(plan_id)
+    if unplanned := quiet[PlanState.PLANNING]:
+        results, advanced.ready = starting.end_unplanned(unplanned)
+        advanced.settled = {plan_id: Decision(Verdict.STOP, result) for plan_id, result in results.items()}
+    if planned := quiet[PlanState.PLANNED]:  # by a worker, just now
+        _start_planned(starting.sort_out(planned).planned, advanced)
+    _settle_running(quiet[PlanState.RUNNING], advanced)
+    return advanced
+
+
+def _settle_running(quiet: list[UUID], advanced: Advanced) -> None:
     while quiet:  # what was decided may bring a plan to rest again at once
         quiet = _decide(quiet, advanced)
-    return advanced
 
 
 def _decide(plan_ids: Collection[UUID], advanced: Advanced) -> list[UUID]:
@@ -100,10 +132,9 @@ def _skip(plan_ids: list[UUID], failed: Mapping[UUID, Sequence[Failed]], advance
     return quiet
 
 
-def _locked(plan_ids: Collection[UUID], state: PlanState) -> ExecutionPlanQuerySet:
-    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
-    list(plans.lock().values_list("id"))  # first the locks, then a read that sees what they waited for
-    return plans.filter(state=state)
+def _lock(plan_ids: Collection[UUID]) -> bool:
+    """Take the plans' locks first, so that what is read then is what they waited for."""
+    return bool(plan_ids) and bool(list(ExecutionPlan.objects.filter(id__in=plan_ids).lock().values_list("id")))
 
 
 def _count_steps(plan_ids: Collection[UUID]) -> dict[UUID, tuple[dict[str, int], dict[str, int]]]:
@@ -140,4 +171,5 @@ def quarantine(plan_id: UUID, error: dict[str, object]) -> None:
     """Take a plan that cannot be advanced out of the way, with the error on it; the others go on."""
     plans = ExecutionPlan.objects.filter(id=plan_id)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR, error=error)
-    plans.transition([PlanState.PLANNED], PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now())
+    before = [PlanState.SCHEDULED, PlanState.PLANNING, PlanState.PLANNED]
+    plans.transition(before, PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now())

@@ -18,6 +18,7 @@ from dynflow_app.models.base import ledger_alias
 from dynflow_app.states import PlanState, StepState
 
 BATCH = 500
+_BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
 
 
 @dataclass(slots=True)
@@ -57,13 +58,16 @@ def _address_forgotten(term: Term) -> int:
     with transaction.atomic(using=ledger_alias()):
         term.check()
         quiet = ExecutionPlan.objects.filter(
-            state__in=(PlanState.PLANNED, PlanState.RUNNING), active_steps=0, is_frozen=False
+            state__in=(PlanState.SCHEDULED, PlanState.PLANNING, PlanState.PLANNED, PlanState.RUNNING),
+            active_steps=0,
+            is_frozen=False,
+            is_waiting=False,
         )
         unaddressed = quiet.exclude(Exists(Envelope.objects.filter(plan=OuterRef("pk")))).order_by("created_at")
         envelopes = [
             Envelope(
                 plan_id=plan_id,
-                kind=(EnvelopeKind.PLANNED if state == PlanState.PLANNED else EnvelopeKind.SETTLED).value,
+                kind=(EnvelopeKind.PLANNED if state in _BEFORE_START else EnvelopeKind.SETTLED).value,
             )
             for plan_id, state in unaddressed.values_list("id", "state")[:BATCH]
         ]

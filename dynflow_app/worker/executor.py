@@ -1,8 +1,7 @@
 """The pipeline for one step: find its class, resolve its input, run user code, check what it produced.
 
 User code may raise anything, leave a broken transaction behind, or produce what cannot be stored; all of it becomes an
-outcome. Finalize phases and atomic steps share a transaction with the ledger, so that their effects and their record
-are one.
+outcome.
 """
 
 from __future__ import annotations
@@ -11,40 +10,23 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
-
-from django.db import transaction
 
 from dynflow_app import clock, probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
 from dynflow_app.actions.context import refuse_unfinished
 from dynflow_app.actions.middleware import Hook, chain, entered
-from dynflow_app.exceptions import Cancel, WrongStateError
-from dynflow_app.ledger.claiming import outputs_for
-from dynflow_app.ledger.finalizing import load_phase, record_failed_phase, record_phase
-from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Step
-from dynflow_app.models.base import is_outage, ledger_alias
-from dynflow_app.models.world import World
-from dynflow_app.states import Alarm, Cause, Phase, StepState
+from dynflow_app.states import Cause, Phase, StepState
 from dynflow_app.worker import asides
 from dynflow_app.worker.context import StepContext, StepIO
-from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, failure, handed_back, succeeded, timed
+from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, succeeded, timed
 from dynflow_app.worker.stopping import Invocation
 
 Outputs = dict[int, Any] | None
-
-
-@dataclass(slots=True)
-class SelfRecorded:
-    """The end of what shares its transaction with the ledger: what is left to record, and what has been recorded."""
-
-    step: Claimed
-    outcomes: list[Outcome]
-    recorded: Recorded
 
 
 def is_async(step: Claimed) -> bool:
@@ -96,68 +78,6 @@ async def execute_async(step: Claimed, outputs: Outputs, invocation: Invocation,
         return ended_early(step, error, started, invocation, action, context)
 
 
-def execute_finalize(first: Claimed, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
-    """Run the finalize phase that `first` was claimed for and record it, in one transaction."""
-    return _self_recording(first, lambda: _finalize(first, world, invocation, io))
-
-
-def execute_atomic(step: Claimed, outputs: Outputs, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
-    """Run a step and record its success in one transaction; what it wrote goes if it does not succeed."""
-
-    def run() -> SelfRecorded:
-        outcome = None
-        try:
-            with transaction.atomic(using=ledger_alias()):
-                outcome = execute(step, outputs, invocation, io)
-                if outcome.ended_as not in (EndedAs.SUCCEEDED, EndedAs.SUSPENDED):
-                    raise _RolledBackError
-                recorded = record([outcome], worker=str(world))
-                if recorded.refused:
-                    raise WrongStateError("This step was taken from the worker that ran it; its work is rolled back.")
-                return SelfRecorded(step, [], recorded)
-        except _RolledBackError:
-            return SelfRecorded(step, [outcome] if outcome else [], Recorded())
-
-    return _self_recording(step, run)
-
-
-def _self_recording(step: Claimed, work: Callable[[], SelfRecorded]) -> SelfRecorded:
-    try:
-        return work()
-    except WrongStateError:  # somebody took the step from us; its fate is in other hands
-        return SelfRecorded(step, [], Recorded())
-    except Exception as error:
-        if is_outage(error):  # with the database went all that was done
-            return SelfRecorded(step, [handed_back(step)], Recorded())
-        # such as a constraint that is checked at the commit
-        return SelfRecorded(step, [failure(step, error, clock.monotonic())], Recorded())
-
-
-def _finalize(first: Claimed, world: World, invocation: Invocation, io: StepIO) -> SelfRecorded:
-    outcomes: list[Outcome] = []
-    try:
-        with transaction.atomic(using=ledger_alias()):
-            for step in load_phase(first):
-                outcomes.append(execute(step, outputs_for([step]).get(step.plan_id), invocation, io))
-                if outcomes[-1].state is not StepState.SUCCESS:
-                    raise _RolledBackError
-            probes.reached(probes.Probe.FINALIZE_RETURNED)
-            return SelfRecorded(first, [], record_phase(outcomes, world_id=world.pk, worker=str(world)))
-    except _RolledBackError:
-        started, ended = outcomes[0], outcomes[-1]
-        if ended.alarm == Alarm.PARKED or ended.state is StepState.CANCELLED:  # the phase waits, or ends, as one
-            started.state, started.alarm, started.alarm_in = ended.state, ended.alarm, ended.alarm_in
-            started.ended_as, started.error, started.output = ended.ended_as, ended.error, None
-            return SelfRecorded(first, [started], Recorded())
-        with transaction.atomic(using=ledger_alias()):
-            recorded = record_failed_phase(started, ended, world_id=world.pk, worker=str(world))
-        return SelfRecorded(first, [], recorded)
-
-
-class _RolledBackError(Exception):
-    """Rolls the transaction back that user code and the ledger share."""
-
-
 def _rescued(step: Claimed, invocation: Invocation, io: StepIO, started: float) -> Outcome:
     decision, error = asides.rescue(step, invocation, io)
     outcome = timed(blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)
@@ -166,12 +86,7 @@ def _rescued(step: Claimed, invocation: Invocation, io: StepIO, started: float) 
 
 
 def _prepare(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO) -> tuple[StepContext, BaseAction]:
-    action_class = registry.known(step.action_name)
-    if action_class is None:
-        raise ParkedError(
-            f"This worker knows no action {step.action_name!r}. Define it in the 'actions' module of an installed app "
-            "and restart the workers; the step goes on by itself as soon as one knows it."
-        )
+    action_class = known_class(step)
     if step.phase in (Phase.RUN, Phase.FINALIZE, Phase.REVERT) and not action_class.has_phase(step.phase):
         raise ParkedError(
             f"{step.action_name} has no {step.phase}() any more, but this step was planned for it. Deploy a version "
@@ -183,6 +98,17 @@ def _prepare(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO
         failed = Step.objects.filter(action_id=step.action_id, state=StepState.SKIPPING)
         context.error = failed.values_list("error", flat=True).first()
     return context, bind(action_class, step.action_number, context)
+
+
+def known_class(step: Claimed) -> type[BaseAction]:
+    """The class of the step. Raises `ParkedError` if this process does not know it."""
+    action_class = registry.known(step.action_name)
+    if action_class is None:
+        raise ParkedError(
+            f"This worker knows no action {step.action_name!r}. Define it in the 'actions' module of an installed app "
+            "and restart the workers; the step goes on by itself as soon as one knows it."
+        )
+    return action_class
 
 
 def _call(  # noqa: PLR0911 - one line for each kind

@@ -33,7 +33,7 @@ from dynflow_app.models import World
 from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.states import Phase
-from dynflow_app.worker.executor import Outputs, SelfRecorded, execute, execute_atomic, execute_finalize, is_async
+from dynflow_app.worker.executor import Outputs, execute, is_async
 from dynflow_app.worker.hands import EventLoop, Threads
 from dynflow_app.worker.isolated import execute_isolated
 from dynflow_app.worker.outcomes import handed_back
@@ -45,6 +45,7 @@ from dynflow_app.worker.recorder import (
     write_log,
     write_progress,
 )
+from dynflow_app.worker.self_recording import SelfRecorded, execute_atomic, execute_finalize, execute_planning
 from dynflow_app.worker.started import StartedSteps
 from dynflow_app.worker.stopping import Invocation
 from dynflow_app.worker.wishes import Wishes
@@ -296,6 +297,8 @@ class Pump:
         """What a thread has to do for this step."""
         step = invocation.step
         action_class = registry.known(step.action_name)
+        if step.phase == Phase.PLAN:
+            return partial(execute_planning, step, self.world, invocation)
         if step.phase == Phase.FINALIZE:
             return partial(execute_finalize, step, self.world, invocation, self._io)
         if step.phase == Phase.RUN and action_class is not None and action_class.atomic:

@@ -1,17 +1,10 @@
-"""The plan phase: runs users' ``plan`` methods and turns what they asked for into rows.
-
-A `Draft` is one plan in memory. `store` writes any number of drafts with one bulk insert per table, in the transaction
-that is open; nothing else is written, so a plan exists whole or not at all.
-"""
+"""The plan phase: runs users' ``plan`` methods and turns what they asked for into a `Draft`, one plan in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
-
-from django.db.models import Model
 
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
@@ -22,15 +15,13 @@ from dynflow_app.actions.schemas import check_input
 from dynflow_app.conf import settings
 from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.ledger.limiting import declare, limit_key_of
-from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.ledger.limiting import limit_key_of
+from dynflow_app.models import Action, ExecutionPlan, Step
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import OutputReference, encode_input
-from dynflow_app.states import Phase, PlanState
+from dynflow_app.states import Phase
 from dynflow_app.transport import known_queues
 
-INSERT_BATCH = 2000
 MOST_PRIORITY = 32767
 """What a small integer holds, either way."""
 
@@ -38,9 +29,8 @@ MOST_PRIORITY = 32767
 class Draft:
     """One plan being made: implements `PlanContext` for the actions in it."""
 
-    def __init__(self, plan: ExecutionPlan, start_at: datetime | None = None) -> None:
+    def __init__(self, plan: ExecutionPlan) -> None:
         self.plan = plan
-        self.start_at = start_at
         self.actions: list[Action] = []
         self.steps: list[Step] = []
         self.flow = Flow()
@@ -125,7 +115,7 @@ class Draft:
                 caller_number=caller._number if caller else None,
             )
         )
-        self._queues.append(self._queue_of(action_class))
+        self._queues.append(queue_of(action_class, self._queues[-1] if self._queues else None))
         if number == 1:
             self.plan.queue, self.plan.fail_fast = self._queues[0], action_class.fail_fast
         if action_class.hooks():
@@ -140,18 +130,6 @@ class Draft:
         finally:
             self._queues.pop()
         return action
-
-    def _queue_of(self, action_class: type[BaseAction]) -> str:
-        queue = action_class.queue or (self._queues[-1] if self._queues else settings.DEFAULT_QUEUE)
-        known = known_queues()
-        if known is not None and queue not in known:
-            choice = f"use one of: {', '.join(sorted(known))}" if known else "see manage.py check"
-            raise PlanningError(
-                f"{action_class.__name__} wants the queue {queue!r}, which RQ_QUEUES does not have for steps. "
-                f"Add it there, or {choice}.",
-                queue=queue,
-            )
-        return queue
 
     def _add_step(self, action: BaseAction, phase: Phase, queue: str) -> Step:
         step = Step(
@@ -196,51 +174,16 @@ class Draft:
         return PlannedAction(action._number, registry.action_name(type(action)), OutputReference(action._number))
 
 
-def store(drafts: list[Draft]) -> None:
-    """Write plans with all that belongs to them, and tell the orchestrator's inbox. In the caller's transaction."""
-    for draft in drafts:
-        draft.plan.state = PlanState.PLANNED
-    _insert(ExecutionPlan, [draft.plan for draft in drafts])
-    _insert(Action, [action for draft in drafts for action in draft.actions])
-    gates = [_gates(draft) for draft in drafts]
-    _insert(Gate, [gate for of_plan in gates for gate in of_plan])
-    for draft, of_plan in zip(drafts, gates, strict=True):
-        for number, position in draft.gate_of.items():
-            draft.steps[number - 1].gate = of_plan[position]
-    _insert(Step, [step for draft in drafts for step in draft.steps])
-    _insert(
-        Dependency,
-        [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
-    )
-    _insert(Envelope, [_envelope(draft) for draft in drafts])
-    limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
-    if limits:
-        declare([(key, most, rate) for key, (most, rate) in limits.items()])
-
-
-def _envelope(draft: Draft) -> Envelope:
-    envelope = Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan)
-    if draft.start_at is not None:
-        envelope.due_at = draft.start_at
-    return envelope
-
-
-def _gates(draft: Draft) -> list[Gate]:
-    awaited = {position for spec in draft.flow.gates for position in spec.gates}
-    return [
-        Gate(plan=draft.plan, waits_for=len(spec.steps) + len(spec.gates), is_awaited=position in awaited)
-        for position, spec in enumerate(draft.flow.gates)
-    ]
-
-
-def _dependencies(draft: Draft, gates: list[Gate]) -> Iterator[Dependency]:
-    for gate, spec in zip(gates, draft.flow.gates, strict=True):
-        for number in spec.steps:
-            yield Dependency(gate=gate, step=draft.steps[number - 1])
-        for position in spec.gates:
-            yield Dependency(gate=gate, after_gate=gates[position])
-
-
-def _insert(model: type[Model], rows: list[Any]) -> None:  # rows of `model`
-    if rows:
-        model._default_manager.bulk_create(rows, batch_size=INSERT_BATCH)
+def queue_of(action_class: type[BaseAction], of_caller: str | None = None) -> str:
+    """The queue of steps of this class, planned by an action of the queue `of_caller`. Raises `PlanningError` if
+    ``RQ_QUEUES`` does not have it."""
+    queue: str = action_class.queue or of_caller or settings.DEFAULT_QUEUE
+    known = known_queues()
+    if known is not None and queue not in known:
+        choice = f"use one of: {', '.join(sorted(known))}" if known else "see manage.py check"
+        raise PlanningError(
+            f"{action_class.__name__} wants the queue {queue!r}, which RQ_QUEUES does not have for steps. "
+            f"Add it there, or {choice}.",
+            queue=queue,
+        )
+    return queue

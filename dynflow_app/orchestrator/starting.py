@@ -1,0 +1,115 @@
+"""Which plans may start, and what becomes of those that never will."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, Q, When
+from django.db.models.functions import Now
+
+from dynflow_app.ledger import ending
+from dynflow_app.ledger.releasing import adjust_active
+from dynflow_app.models import Envelope, ExecutionPlan, Prerequisite, Step
+from dynflow_app.states import Phase, PlanResult, PlanState, StepState
+
+_BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
+
+
+@dataclass(slots=True)
+class Due:
+    """Plans that the orchestrator was asked to start, by what is to be done with them."""
+
+    scheduled: list[UUID] = field(default_factory=list)
+    planned: list[UUID] = field(default_factory=list)
+    late: list[UUID] = field(default_factory=list)
+
+
+def sort_out(plan_ids: Collection[UUID]) -> Due:
+    """Those of these locked plans that nobody froze and whose time has come, or has passed. One statement."""
+    due = Due()
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids, state__in=_BEFORE_START)
+    may_start = Case(When(Q(is_frozen=True) | Q(start_at__gt=Now()), then=False), default=True)
+    is_late = Case(When(state=PlanState.SCHEDULED, start_before__lte=Now(), then=True), default=False)
+    rows = plans.annotate(may_start=may_start, is_late=is_late)
+    for plan_id, state, late, may in rows.values_list("id", "state", "is_late", "may_start"):
+        if late:
+            due.late.append(plan_id)
+        elif may:
+            (due.scheduled if state == PlanState.SCHEDULED else due.planned).append(plan_id)
+    return due
+
+
+def end_late(plan_ids: Collection[UUID]) -> Counter[str]:
+    """Stop these locked plans, for whose start it is too late; returns queues with hook steps."""
+    times = ExecutionPlan.objects.filter(id__in=plan_ids).values_list("id", "start_before")
+    return _refuse(
+        {
+            plan_id: ("TooLate", f"Not started before {before:%Y-%m-%d %H:%M:%S %Z}, so it is too late.")
+            for plan_id, before in times
+        }
+    )
+
+
+def end_refused(plan_ids: Collection[UUID]) -> tuple[set[UUID], list[UUID], Counter[str]]:
+    """Stop those of these locked, scheduled plans whose prerequisites ended badly. Returns the plans that have to
+    wait for theirs, those that were stopped, and queues with hook steps."""
+    rows: Iterable[Any] = Prerequisite.objects.filter(plan_id__in=plan_ids).order_by("id").values_list(
+        "plan_id", "after_id", "after__state", "after__result", "accepts"
+    )
+    waiting: set[UUID] = set()
+    refusals: defaultdict[UUID, list[str]] = defaultdict(list)
+    for plan_id, after, state, result, accepts in rows:
+        if after is None:
+            refusals[plan_id].append("a plan that was deleted")
+        elif state != PlanState.STOPPED:
+            waiting.add(plan_id)
+        elif result not in accepts:
+            refusals[plan_id].append(f"plan {after}, which ended with {result}")
+    errors = {
+        plan_id: ("PrerequisiteFailed", f"It was to start after {' and '.join(names)}.")
+        for plan_id, names in refusals.items()
+    }
+    return waiting - set(errors), list(errors), _refuse(errors)
+
+
+def begin_planning(plan_ids: Collection[UUID]) -> Counter[str]:
+    """Let workers plan these locked, scheduled plans; returns queue to number of steps."""
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
+    plans.transition([PlanState.SCHEDULED], PlanState.PLANNING, is_waiting=False)
+    Envelope.objects.filter(plan_id__in=plan_ids).delete()  # that of the time after which it would be too late
+    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN)
+    queues = list(steps.filter(state=StepState.PENDING).values_list("plan_id", "queue"))
+    steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
+    adjust_active(Counter(plan_id for plan_id, _ in queues))
+    return Counter(queue for _, queue in queues)
+
+
+def end_unplanned(plan_ids: Collection[UUID]) -> tuple[dict[UUID, PlanResult], Counter[str]]:
+    """Stop these locked plans, whose plan step has ended without success; returns their results, and hook steps."""
+    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN)
+    results: dict[UUID, PlanResult] = {}
+    errors = {}
+    for plan_id, state, error in steps.values_list("plan_id", "state", "error"):
+        is_cancelled = state == StepState.CANCELLED
+        results[plan_id] = PlanResult.CANCELLED if is_cancelled else PlanResult.ERROR
+        errors[plan_id] = None if is_cancelled else error
+    ready: Counter[str] = Counter()
+    for plan_id, result in results.items():
+        ExecutionPlan.objects.filter(pk=plan_id).update(error=errors[plan_id])
+        ready += ending.stop([plan_id], result)
+    return results, ready
+
+
+def _refuse(errors: dict[UUID, tuple[str, str]]) -> Counter[str]:
+    if not errors:
+        return Counter()
+    for plan_id, (kind, message) in errors.items():
+        error = {"class": kind, "message": message, "backtrace": ""}
+        ExecutionPlan.objects.filter(pk=plan_id).update(error=error)
+    Envelope.objects.filter(plan_id__in=errors).delete()
+    ending.cancel_rest(list(errors))
+    return ending.stop(list(errors), PlanResult.ERROR)

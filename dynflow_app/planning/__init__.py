@@ -1,0 +1,8 @@
+"""Planning: from users' ``plan`` methods to rows."""
+
+from __future__ import annotations
+
+from dynflow_app.planning.draft import Draft, queue_of
+from dynflow_app.planning.storing import insert, store, store_planned, store_unplanned
+
+__all__ = ["Draft", "insert", "queue_of", "store", "store_planned", "store_unplanned"]

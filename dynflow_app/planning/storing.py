@@ -1,0 +1,112 @@
+"""Storing: a plan exists whole or not at all. Any number of plans, with one bulk insert per table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db.models import Model
+
+from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.limiting import declare
+from dynflow_app.messages import EnvelopeKind
+from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.planning.draft import Draft
+from dynflow_app.states import Phase, PlanState
+
+INSERT_BATCH = 2000
+
+
+def store(drafts: Sequence[Draft]) -> None:
+    """Write plans with all that belongs to them, and tell the orchestrator's inbox. In the caller's transaction."""
+    for draft in drafts:
+        draft.plan.state = PlanState.PLANNED
+    insert(ExecutionPlan, [draft.plan for draft in drafts])
+    insert(Action, [action for draft in drafts for action in draft.actions])
+    _store_steps(drafts)
+    insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
+
+
+def store_unplanned(plans: Sequence[tuple[ExecutionPlan, str, dict[str, Any]]]) -> None:
+    """Write plans that a worker of the given queue plans later, with their encoded arguments; in the caller's
+    transaction. The orchestrator's inbox is told to look at each at its ``start_at``, or now."""
+    actions, steps, envelopes = [], [], []
+    for plan, queue, arguments in plans:
+        plan.state, plan.queue = PlanState.SCHEDULED, queue
+        action = Action(plan=plan, number=1, name=plan.action, input=arguments)
+        actions.append(action)
+        steps.append(
+            Step(plan=plan, action=action, number=0, phase=Phase.PLAN, queue=queue, priority=plan.priority,
+                 is_idempotent=True, weight=0.0)
+        )  # fmt: skip
+        envelopes.append(_look_at(plan, plan.start_at))
+        if plan.start_before is not None:
+            envelopes.append(_look_at(plan, plan.start_before))
+    insert(ExecutionPlan, [plan for plan, _, _ in plans])
+    insert(Action, actions)
+    insert(Step, steps)
+    insert(Envelope, envelopes)
+
+
+def store_planned(draft: Draft, entry_id: int) -> None:
+    """Write what a worker planned; the plan and its entry action, of that key, are there already.
+
+    In the transaction that ran the plan phase. Raises `WrongStateError` if the plan is not being planned any more.
+    """
+    plan, entry = draft.plan, draft.actions[0]
+    planned = ExecutionPlan.objects.filter(pk=plan.pk).transition(
+        [PlanState.PLANNING], PlanState.PLANNED, queue=plan.queue, fail_fast=plan.fail_fast, hooks=plan.hooks
+    )
+    if not planned:
+        raise WrongStateError("This plan was ended while it was being planned; nothing of it is kept.")
+    entry.pk = entry_id
+    entry._state.adding = False
+    entry.save(update_fields=["input", "consumes"], using=ledger_alias())
+    insert(Action, draft.actions[1:])
+    _store_steps([draft])
+
+
+def _look_at(plan: ExecutionPlan, due_at: Any) -> Envelope:
+    envelope = Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)
+    if due_at is not None:
+        envelope.due_at = due_at
+    return envelope
+
+
+def _store_steps(drafts: Sequence[Draft]) -> None:
+    gates = [_gates(draft) for draft in drafts]
+    insert(Gate, [gate for of_plan in gates for gate in of_plan])
+    for draft, of_plan in zip(drafts, gates, strict=True):
+        for number, position in draft.gate_of.items():
+            draft.steps[number - 1].gate = of_plan[position]
+    insert(Step, [step for draft in drafts for step in draft.steps])
+    insert(
+        Dependency,
+        [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
+    )
+    limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
+    if limits:
+        declare([(key, most, rate) for key, (most, rate) in limits.items()])
+
+
+def _gates(draft: Draft) -> list[Gate]:
+    awaited = {position for spec in draft.flow.gates for position in spec.gates}
+    return [
+        Gate(plan=draft.plan, waits_for=len(spec.steps) + len(spec.gates), is_awaited=position in awaited)
+        for position, spec in enumerate(draft.flow.gates)
+    ]
+
+
+def _dependencies(draft: Draft, gates: list[Gate]) -> Iterator[Dependency]:
+    for gate, spec in zip(gates, draft.flow.gates, strict=True):
+        for number in spec.steps:
+            yield Dependency(gate=gate, step=draft.steps[number - 1])
+        for position in spec.gates:
+            yield Dependency(gate=gate, after_gate=gates[position])
+
+
+def insert(model: type[Model], rows: list[Any]) -> None:  # rows of `model`
+    """Write rows in bulk, none without a statement."""
+    if rows:
+        model._default_manager.bulk_create(rows, batch_size=INSERT_BATCH)
