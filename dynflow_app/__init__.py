@@ -11,9 +11,22 @@ from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.polling import PollingAction
 from dynflow_app.actions.rate import Rate
 from dynflow_app.actions.retry import Retry
+from dynflow_app.engine.timing import Cron, Every
 from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Event
-from dynflow_app.states import Rescue
+from dynflow_app.states import Missed, Overlap, Rescue
 
 __version__ = "0.1.0"
-__all__ = ["BaseAction", "Cancel", "Event", "PollingAction", "Rate", "Rescue", "Retry"]
+__all__ = [
+    "BaseAction",
+    "Cancel",
+    "Cron",
+    "Event",
+    "Every",
+    "Missed",
+    "Overlap",
+    "PollingAction",
+    "Rate",
+    "Rescue",
+    "Retry",
+]

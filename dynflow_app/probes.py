@@ -29,6 +29,7 @@ class Probe(Enum):
     WORLD_INVALIDATED = "world_invalidated"
     FINALIZE_RETURNED = "finalize_returned"
     TIMERS_FIRED = "timers_fired"
+    SCHEDULES_FIRED = "schedules_fired"
 
 
 class ProbeError(Exception):

@@ -81,8 +81,9 @@ class Timing:
             length: object = getattr(self, name)
             if not (isinstance(length, timedelta) and timedelta(0) <= length <= LONGEST):
                 raise ValueError(f"{name}={length!r}: give a timedelta that is not negative.")
-        if self.limit is not None and not (isinstance(self.limit, int) and self.limit > 0):
-            raise ValueError(f"limit={self.limit!r}: give a number above zero, or None.")
+        limit: object = self.limit
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
+            raise ValueError(f"limit={limit!r}: give a number above zero, or None.")
         for name, kind in (("overlap", Overlap), ("missed", Missed)):
             if getattr(self, name) not in kind.values:
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(map(str, kind))}.")

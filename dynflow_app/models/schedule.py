@@ -23,6 +23,11 @@ JITTER_SHARE = 0.9
 _FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
+def this_second() -> datetime:
+    """Now, without its fraction: a grid that begins here is easier to read."""
+    return clock.now().replace(microsecond=0)
+
+
 class ScheduleQuerySet(LedgerQuerySet["Schedule"]):
     """Schedules in bulk."""
 
@@ -64,7 +69,7 @@ class Schedule(models.Model):
     window = models.DurationField(_("window"), default=timedelta(hours=1), help_text=_("How far back 'all' goes."))
     jitter = models.DurationField(_("jitter"), default=timedelta(0), help_text=_("Random delay, at most this long."))
     starts_at = models.DateTimeField(
-        _("starts at"), default=clock.now, help_text=_("Where the grid of 'every' begins.")
+        _("starts at"), default=this_second, help_text=_("Where the grid of 'every' begins.")
     )
     ends_at = models.DateTimeField(_("ends at"), null=True, blank=True)
     limit = models.PositiveIntegerField(_("limit"), null=True, blank=True, help_text=_("Of plans, altogether."))

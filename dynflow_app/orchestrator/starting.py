@@ -57,8 +57,10 @@ def end_late(plan_ids: Collection[UUID]) -> Counter[str]:
 def end_refused(plan_ids: Collection[UUID]) -> tuple[set[UUID], list[UUID], Counter[str]]:
     """Stop those of these locked, scheduled plans whose prerequisites ended badly. Returns the plans that have to
     wait for theirs, those that were stopped, and queues with hook steps."""
-    rows: Iterable[Any] = Prerequisite.objects.filter(plan_id__in=plan_ids).order_by("id").values_list(
-        "plan_id", "after_id", "after__state", "after__result", "accepts"
+    rows: Iterable[Any] = (
+        Prerequisite.objects.filter(plan_id__in=plan_ids)
+        .order_by("id")
+        .values_list("plan_id", "after_id", "after__state", "after__result", "accepts")
     )
     waiting: set[UUID] = set()
     refusals: defaultdict[UUID, list[str]] = defaultdict(list)

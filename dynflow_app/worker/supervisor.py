@@ -24,6 +24,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
+from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.ledger.recovery import BATCH, reclaim
 from dynflow_app.models import World, WorldKind
@@ -122,6 +123,7 @@ class Supervisor:
                 require_no_other_way([WorldKind.EXECUTOR])
                 transport.get().check()
                 transport.get().listens(self._name, self._queues)
+                declare_schedules()
             except TransportError as error:
                 backoff.wait("Redis", error)
             except (DatabaseError, InterfaceError) as error:

@@ -12,6 +12,7 @@ os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 from project.settings.base import *
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]
+DYNFLOW = {"DECLARE_SCHEDULES": False, **DYNFLOW}
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
