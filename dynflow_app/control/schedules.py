@@ -4,8 +4,9 @@ caller's, and locks the schedule."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, Schedule
 from dynflow_app.models.base import ledger_alias
+from dynflow_app.models.schedule import FOREVER
 from dynflow_app.states import OccurrenceOutcome, ScheduleState
 
 
@@ -130,10 +132,11 @@ def preview(schedule: Schedule | Timing, number: int = 10) -> list[datetime]:
     Raises ValueError for a timing that cannot be.
     """
     now = clock.now()
+    times: Iterator[datetime]
     if isinstance(schedule, Timing):
         schedule.check()
-        zone, times = getattr(schedule, "tz", "UTC"), schedule.times(now, schedule.start or now)
-        times = (moment for moment in times if schedule.end is None or moment <= schedule.end)
+        zone, end = getattr(schedule, "tz", "UTC"), schedule.end or FOREVER
+        times = takewhile(lambda moment: moment <= end, schedule.times(now, schedule.start or now))
     else:
         zone, times = schedule.time_zone, schedule.times(_before_next(schedule) or now)
     return [moment.astimezone(ZoneInfo(zone)) for moment in islice(times, number)]

@@ -20,7 +20,8 @@ KEPT_OCCURRENCES = 1000
 """About as many of each schedule; older ones are deleted."""
 JITTER_SHARE = 0.9
 """Of the time until the next but one occurrence: jitter never moves one beyond the following."""
-_FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
+FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
+"""The end of schedules that have none; beyond, grids run out of dates."""
 
 
 def this_second() -> datetime:
@@ -140,7 +141,7 @@ class Schedule(models.Model):
     def times(self, after: datetime) -> Iterator[datetime]:
         """Its due times later than `after`, as many as may still make plans."""
         left = None if self.limit is None else max(self.limit - self.fired, 0)
-        end = self.ends_at or _FOREVER
+        end = self.ends_at or FOREVER
         return islice(takewhile(lambda moment: moment <= end, self.timing.times(after, self.starts_at)), left)
 
     def await_next(self, after: datetime) -> None:

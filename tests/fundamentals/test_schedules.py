@@ -205,9 +205,7 @@ def test_plans_of_other_schedules_do_not_matter(engine: Engine) -> None:
     engine.pass_time(10)
     act(engine)
     hold_plans()
-    ExecutionPlan.objects.filter(schedule=schedule).update(
-        state="stopped", result="success", ended_at=timezone.now()
-    )
+    ExecutionPlan.objects.filter(schedule=schedule).update(state="stopped", result="success", ended_at=timezone.now())
     engine.pass_time(10)
     act(engine)
     assert (outcomes(schedule), outcomes(other)) == ({"fired": 2}, {"fired": 1, "skipped": 1})
