@@ -10,6 +10,7 @@ from __future__ import annotations
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.polling import PollingAction
 from dynflow_app.actions.rate import Rate
+from dynflow_app.actions.resource import WorkerResource
 from dynflow_app.actions.retry import Retry
 from dynflow_app.engine.timing import Cron, Every
 from dynflow_app.exceptions import Cancel
@@ -29,4 +30,5 @@ __all__ = [
     "Rate",
     "Rescue",
     "Retry",
+    "WorkerResource",
 ]
