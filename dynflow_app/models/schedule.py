@@ -109,6 +109,7 @@ class Schedule(models.Model):
             models.CheckConstraint(
                 condition=models.Q(every__isnull=False, cron="") | models.Q(every__isnull=True) & ~models.Q(cron=""),
                 name="dynflow_schedule_one_timing",
+                violation_error_message=_("Give either a cron line or the distance from one due time to the next."),
             ),
             models.CheckConstraint(
                 condition=models.Q(state="active", due_at__isnull=False, next_at__isnull=False)

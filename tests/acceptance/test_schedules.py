@@ -81,9 +81,10 @@ def test_every_second_with_a_hand_over_in_the_middle(processes: Processes, journ
     assert all(killed_at < each.due_at <= killed_at + HAND_OVER for each in missed)
     after_missed = [found[n + 1].outcome for n, each in enumerate(found) if each in missed]
     assert after_missed.count(OccurrenceOutcome.FIRED) <= 1
+    counts = Counter(each.outcome for each in found)
     lateness = sorted((each.decided_at - each.due_at).total_seconds() for each in fired)
-    print(f"{len(found)} due, {len(fired)} fired, {len(missed)} missed; late: median {lateness[len(lateness) // 2]:.3f} s, "
-          f"most {lateness[-1]:.3f} s")  # fmt: skip
+    middle, most = lateness[len(lateness) // 2], lateness[-1]
+    print(f"of {len(found)}: {dict(counts)}; late by {middle:.3f} s, at most {most:.3f} s")  # noqa: T201 - the figures
 
 
 def leading(orchestrators: Sequence[ManageProcess]) -> ManageProcess | None:

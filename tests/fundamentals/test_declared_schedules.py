@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,11 @@ MODULE = "tests.testapp.nightly"
 
 
 @pytest.fixture(autouse=True)
-def _declaring(settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _declaring(settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Declare what the tests define, and nothing else."""
     settings.DYNFLOW = {**settings.DYNFLOW, "DECLARE_SCHEDULES": True}
     monkeypatch.setattr(registry, "_classes", {})
     monkeypatch.setitem(sys.modules, MODULE, ModuleType(MODULE))
-    yield
 
 
 def define(schedule: Any, name: str = "Nightly", module: str = MODULE) -> type[BaseAction]:

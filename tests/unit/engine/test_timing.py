@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, takewhile
@@ -120,9 +121,8 @@ def test_lines_with_seconds_names_and_aliases(line: str, expected: str) -> None:
     ],
 )
 def test_what_is_wrong_is_said(timing: Timing, message: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         timing.check()
-    assert message in str(caught.value)
 
 
 @given(st.text(alphabet="0123456789*/,-LW#@ MONJAN", max_size=30))
