@@ -12,6 +12,7 @@ from dynflow_app.actions.polling import PollingAction
 from dynflow_app.actions.rate import Rate
 from dynflow_app.actions.resource import WorkerResource
 from dynflow_app.actions.retry import Retry
+from dynflow_app.actions.sub_plans import SubPlansAction
 from dynflow_app.engine.timing import Cron, Every
 from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Event
@@ -30,5 +31,6 @@ __all__ = [
     "Rate",
     "Rescue",
     "Retry",
+    "SubPlansAction",
     "WorkerResource",
 ]

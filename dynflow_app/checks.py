@@ -271,7 +271,7 @@ def _cannot_run(name: str, why: str, plans: QuerySet[ExecutionPlan]) -> CheckWar
     ids = ", ".join(str(plan) for plan in plans.order_by("pk").values_list("pk", flat=True)[:SHOWN_PLANS])
     return CheckWarning(
         f"{number} {'plan' if number == 1 else 'plans'} in flight cannot run {name}: {why}.",
-        hint=f"Deploy it again, or skip its steps or cancel its plans: {ids}{', …' if number > SHOWN_PLANS else '.'}",
+        hint=f"Deploy it again, or cancel its plans: {ids}{', …' if number > SHOWN_PLANS else '.'}",
         id="dynflow_app.W010",
     )
 

@@ -40,6 +40,10 @@ class StepTimeoutError(DynflowError):
     """The step took longer than its ``timeout``, or than the ``timeout`` it suspended itself with."""
 
 
+class SubPlansFailedError(DynflowError):
+    """Not all sub-plans of a step went well; the message says how many. Resuming the plan gives them another try."""
+
+
 class InvalidDataError(DynflowError):
     """Input or output does not fit the ``Input`` or ``Output`` class of its action; the message says where."""
 
@@ -75,8 +79,11 @@ class ControlFlow(BaseException):
 class Suspend(ControlFlow):
     """Raised by ``self.suspend()``: the step waits, and holds neither thread nor memory meanwhile."""
 
-    def __init__(self, *, timeout: float | None = None, wake_after: float | None = None) -> None:
+    def __init__(
+        self, *, timeout: float | None = None, wake_after: float | None = None, wakes_below: int | None = None
+    ) -> None:
         super().__init__("suspended")
+        self.wakes_below = wakes_below
         self.timeout = timeout
         self.wake_after = wake_after
 

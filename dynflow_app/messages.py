@@ -17,6 +17,10 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
+    CANCEL_CHILDREN = "cancel children"
+    """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
+    ABORT_CHILDREN = "abort children"
+    HALT_CHILDREN = "halt children"
 
 
 class EndedAs(StrEnum):
@@ -76,6 +80,8 @@ class Claimed:
     """The event to handle, if that is the cause."""
     failures: int = 0
     """How many tries failed since the step began or was resumed."""
+    companions: int = 0
+    """Of a finalize step: how many others belong to the phase that it was claimed for."""
     remaining: float | None = None
     """Seconds until its time-out, if an earlier invocation has set it."""
 
@@ -114,6 +120,8 @@ class Outcome:
     event_id: int | None = None
     """The event that was handled; it goes with the outcome."""
     sent: list[SelfEvent] | None = None
+    wakes_below: int | None = None
+    """Of a step with sub-plans: it goes on when fewer of them than this move."""
     progress: float | None = None
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED

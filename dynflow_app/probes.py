@@ -30,6 +30,7 @@ class Probe(Enum):
     FINALIZE_RETURNED = "finalize_returned"
     TIMERS_FIRED = "timers_fired"
     SCHEDULES_FIRED = "schedules_fired"
+    SUB_PLANS_MADE = "sub_plans_made"
 
 
 class ProbeError(Exception):

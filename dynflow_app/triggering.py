@@ -18,7 +18,7 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
-from dynflow_app.planning import Draft, queue_of, store, store_unplanned
+from dynflow_app.planning import Draft, insert, queue_of, store, store_unplanned
 from dynflow_app.states import PlanResult, PlanState
 
 LONGEST_TEXT = 255
@@ -92,7 +92,7 @@ def trigger(
             probes.reached(probes.Probe.PLAN_STORED)
             transaction.on_commit(_ring, using=ledger_alias(), robust=True)
         else:
-            store_failure(plan, failure)  # what we note about it stays
+            store_failures([(plan, describe(failure))])  # what we note about it stays
     if failure is not None:
         raise failure
     return plan
@@ -211,13 +211,14 @@ def _check_times(options: TriggerOptions) -> None:
         raise PlanningError("start_before is not after start_at, so the plan would never start.")
 
 
-def store_failure(plan: ExecutionPlan, error: Exception) -> None:
-    """Store a plan whose plan phase failed: stopped, with the error to look at."""
-    plan.state, plan.result = PlanState.STOPPED, PlanResult.ERROR
-    plan.error = describe(error)
-    plan.ended_at = clock.now()
-    plan.idempotency_key = None  # the caller may try again with the same key
-    plan.save(force_insert=True, using=ledger_alias())
+def store_failures(failures: Sequence[tuple[ExecutionPlan, dict[str, Any]]]) -> None:
+    """Store plans whose plan phase failed: stopped, with the error to look at."""
+    for plan, error in failures:
+        plan.state, plan.result = PlanState.STOPPED, PlanResult.ERROR
+        plan.error = error
+        plan.ended_at = clock.now()
+        plan.idempotency_key = None  # the caller may try again with the same key
+    insert(ExecutionPlan, [plan for plan, _ in failures])
 
 
 def _same_key(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -57,7 +58,8 @@ class BaseAction:
 
     timeout: ClassVar[timedelta | None] = None
     """Longest time from the first invocation of ``run`` to its end, waiting as suspended included; each retry gets as
-    long. Then the code is asked to end, after some seconds it is made to, and `on_timeout` decides."""
+    long. Then code that runs is asked to end, after some seconds made to, and the step fails; if the step is suspended,
+    `on_timeout` decides."""
     start_timeout: ClassVar[timedelta | None] = None
     """Longest time that a step may wait for a worker; then it fails."""
     concurrency_key: ClassVar[str | None] = None
@@ -91,6 +93,11 @@ class BaseAction:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # whatever other bases accept
         super().__init_subclass__(**kwargs)
+        if cls.atomic and (cls.isolated or inspect.iscoroutinefunction(getattr(cls, "run", None))):
+            raise ValueError(
+                f"{cls.__name__}: an atomic run() needs the worker's own transaction, so it can be neither "
+                "isolated nor async."
+            )
         registry.register(cls)
 
     def plan(self, *args: Any, **kwargs: Any) -> None:  # each subclass names its own arguments

@@ -14,6 +14,7 @@ from dynflow_app.serialization import OutputReference
 
 if TYPE_CHECKING:
     from dynflow_app.actions.base import BaseAction
+    from dynflow_app.actions.sub_plans import SubPlanCounts, SubPlanRecord, SubPlansAction
 
 
 def refuse_unfinished(returned: object, what: str) -> None:
@@ -98,3 +99,16 @@ class RunContext(Protocol):
 
     def callback_url(self, name: str, expires_in: float) -> str:
         """A URL by which an outside system sends the event `name` to this step."""
+
+    def make_sub_plans(self, action: SubPlansAction) -> tuple[int | None, bool]:
+        """Make the sub-plans that may be made now. Returns below which number of moving ones the step has to go on,
+        None if all have come to rest; and whether the step was told to end."""
+
+    def cancel_sub_plans(self) -> None:
+        """Let the orchestrator cancel what has not ended."""
+
+    def sub_plan_counts(self, number: int) -> SubPlanCounts:
+        """How far the sub-plans of action `number` are."""
+
+    def sub_plan_records(self, number: int) -> Iterator[SubPlanRecord]:
+        """The sub-plans of action `number`, by position."""

@@ -58,9 +58,10 @@ class ScheduleAdmin(PlainAdmin):
         """With outcome and plan of the last occurrence."""
         last = Occurrence.objects.filter(schedule=OuterRef("pk")).order_by("-due_at")
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(
+        shown: QuerySet[Any] = rows.annotate(
             last_outcome=Subquery(last.values("outcome")[:1]), last_plan=Subquery(last.values("plan")[:1])
         )
+        return shown
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """What code declares is changed in code."""

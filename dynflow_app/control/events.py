@@ -58,7 +58,7 @@ def send_event(
 def _require_ears(step: Step, name: str) -> None:
     if step.state in TERMINAL_STEP_STATES or step.state in (StepState.ERROR, StepState.SKIPPING):
         raise WrongStateError(f"Step {step.number} is {step.state}: it cannot handle {name!r}.", state=step.state)
-    if step.phase not in (Phase.RUN, Phase.REVERT):
+    if step.phase != Phase.RUN:
         raise WrongStateError(
             f"Step {step.number} is a {step.phase} step, and only run() can handle events.", state=step.state
         )

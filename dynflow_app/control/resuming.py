@@ -14,19 +14,19 @@ from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import release_frontier
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, Step
+from dynflow_app.models import Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.step import StepQuerySet
-from dynflow_app.states import COUNTED_PHASES, Alarm, PlanResult, PlanState, Rescue, StepState, StopRequest
+from dynflow_app.states import COUNTED_PHASES, Alarm, MadeAs, PlanResult, PlanState, Rescue, StepState, StopRequest
 
 
 def resume(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
     """Let a paused plan go on: its failed steps run again, those that succeeded never do.
 
-    Refreshes `plan`. Raises `WrongStateError` unless it is paused.
+    Refreshes `plan`. Raises `WrongStateError` unless it is paused, and if it was reverted.
     """
     with transaction.atomic(using=ledger_alias()):
-        lock(plan, [PlanState.PAUSED], "resumed")
+        _require_not_undone(lock(plan, [PlanState.PAUSED], "resumed"))
         _start_over(Step.objects.filter(plan=plan, phase__in=COUNTED_PHASES))
         _go_on(plan)
         note(plan, "resume", by, reason)
@@ -48,6 +48,7 @@ def retry(step: Step, *, by: Any = "", reason: str = "") -> None:
             )
             ring_after_commit(Counter([found.queue]))
         elif found.state == StepState.ERROR and plan.state == PlanState.PAUSED and found.phase in COUNTED_PHASES:
+            _require_not_undone(plan)
             _start_over(Step.objects.filter(pk=step.pk))
             _go_on(plan)
         else:
@@ -60,8 +61,19 @@ def retry(step: Step, *, by: Any = "", reason: str = "") -> None:
     step.refresh_from_db()
 
 
+def _require_not_undone(plan: ExecutionPlan) -> None:
+    undo = ExecutionPlan.objects.filter(made_from=plan, made_as=MadeAs.REVERT).first()
+    if undo is not None:
+        raise WrongStateError(
+            f"Plan {plan.pk} is being, or was, reverted by plan {undo.pk}; run it again with control.rerun().",
+            state=plan.state,
+        )
+
+
 def _start_over(steps: StepQuerySet) -> None:
-    """Forget what their failure decided: they get all their tries again."""
+    """Forget what their failure decided: they get all their tries again, and so do their sub-plans."""
+    for row in SubPlans.objects.filter(step__in=steps.filter(state=StepState.ERROR)).select_related("step"):
+        SubPlans.objects.filter(pk=row.pk).update(round=F("round") + row.step.failures + 1)
     steps.transition(
         [StepState.ERROR],
         StepState.PENDING,

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
@@ -15,7 +16,7 @@ from dynflow_app.ledger.asides import needs_worker
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import adjust_active
 from dynflow_app.messages import EndedAs, EnvelopeKind
-from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step
+from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.step import StepQuerySet
 from dynflow_app.states import (
@@ -40,6 +41,16 @@ _FORGOTTEN = {
         "place."
     ),
     "backtrace": "",
+}
+
+
+_ENDED_CHILDREN = sum(
+    (F(f"sub_plans__{result}") for result in ("warning", "error", "cancelled")), F("sub_plans__success")
+)
+_WAITS_FOR_CHILDREN = Q(state__in=(StepState.READY, StepState.SUSPENDED), sub_plans__made__gt=_ENDED_CHILDREN)
+_CHILDREN_KINDS = {
+    StopRequest.CANCEL: EnvelopeKind.CANCEL_CHILDREN.value,
+    StopRequest.ABORT: EnvelopeKind.ABORT_CHILDREN.value,
 }
 
 
@@ -68,7 +79,8 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         steps = Step.objects.filter(plan=plan)
         keys = _limit_keys(steps)
         # Neither claims nor alarms ask for the plan's lock, so first what could wake, then what could be claimed.
-        steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER)
+        steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER | {"is_held": True})  # it keeps no slot
+        SubPlans.objects.filter(step__in=steps).update(wakes_below=None)
         steps.filter(phase__in=ASIDE_PHASES).transition([StepState.READY], StepState.CANCELLED, ended_at=Now())
         steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)
         _forget_running(steps)
@@ -79,6 +91,8 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         found = set(steps.filter(phase__in=COUNTED_PHASES).values_list("state", flat=True))
         is_error = StepState.ERROR in found and StepState.CANCELLED not in found
         ready = ending.stop([plan.pk], PlanResult.ERROR if is_error else PlanResult.CANCELLED)
+        if steps.filter(sub_plans__made__gt=_ENDED_CHILDREN).exists():
+            Envelope.objects.create(kind=EnvelopeKind.HALT_CHILDREN.value, plan=plan)
         note(plan, "halt", by, reason)
         ring_after_commit(ready + admit(keys))
     plan.refresh_from_db()
@@ -95,6 +109,7 @@ def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: st
             plan = lock(target, LIVE_PLAN_STATES, verb)
             steps, number = Step.objects.filter(plan=plan), None
         keys = _limit_keys(steps)
+        _end_children(plan, steps, request)
         ready, ended = _end_steps(steps, request)
         _settle(plan, ended, is_whole=number is None)
         note(plan, str(request), by, reason, number)
@@ -116,8 +131,8 @@ def _require_unfinished(step: Step, verb: str) -> Step:
 
 def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str], int]:
     """End these steps of a locked plan as far as possible. Returns queues with ready steps, and how many active ones
-    ended."""
-    steps = steps.exclude(phase=Phase.HOOK)
+    ended. Those with sub-plans that have not ended do so after them."""
+    steps = steps.exclude(phase=Phase.HOOK).exclude(_WAITS_FOR_CHILDREN)
     asked = []
     if request == StopRequest.CANCEL:
         suspended = steps.filter(state=StepState.SUSPENDED).exclude(alarm__in=DEAF_ALARMS).select_related("action")
@@ -138,6 +153,13 @@ def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str],
     steps.filter(state=StepState.RUNNING).exclude(stop_request=StopRequest.ABORT).update(stop_request=request)
     events.drop(list(steps.filter(state=StepState.CANCELLED, is_addressed=True).values_list("pk", flat=True)))
     return Counter(queue for _, queue in asked), ended
+
+
+def _end_children(plan: ExecutionPlan, steps: StepQuerySet, request: StopRequest) -> None:
+    """Have the sub-plans of these steps ended, a portion at a time, by the orchestrator."""
+    parents = steps.filter(sub_plans__made__gt=_ENDED_CHILDREN)
+    if parents.update(stop_request=request):
+        Envelope.objects.create(kind=_CHILDREN_KINDS[request], plan=plan)
 
 
 def _settle(plan: ExecutionPlan, ended: int, *, is_whole: bool) -> None:

@@ -69,7 +69,11 @@ def _load(attempts: dict[int, int]) -> list[Claimed]:
     sql = f"""
         SELECT step.id, step.plan_id, step.number, step.phase, step.is_awaited, step.queue,
             action.id, action.number, action.name, action.input, action.consumes, action.output,
-            step.cause, step.failures, {seconds_until_sql(connection, "step.deadline_at")}
+            step.cause, step.failures, {seconds_until_sql(connection, "step.deadline_at")},
+            CASE WHEN step.phase = 'finalize' THEN (
+                SELECT COUNT(*) FROM {_STEP} AS other
+                WHERE other.plan_id = step.plan_id AND other.phase = 'finalize' AND other.state = 'pending'
+            ) ELSE 0 END
         FROM {_STEP} AS step JOIN {_ACTION} AS action ON action.id = step.action_id
         WHERE {condition} ORDER BY step.id
     """  # noqa: S608 - names are ours
@@ -83,7 +87,7 @@ def _load(attempts: dict[int, int]) -> list[Claimed]:
             step_id=row[0], plan_id=key.to_python(row[1]), number=row[2], attempt=attempts[row[0]], phase=row[3],
             is_awaited=bool(row[4]), queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8],
             input=json.loads(row[9]), consumes=json.loads(row[10]), output=json.loads(row[11]),
-            cause=Cause(row[12]), failures=row[13], remaining=row[14], event=events.get(row[0]),
+            cause=Cause(row[12]), failures=row[13], remaining=row[14], companions=row[15], event=events.get(row[0]),
         )
         for row in rows
     ]  # fmt: skip

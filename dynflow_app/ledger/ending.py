@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
+from dynflow_app.ledger import sub_plans
 from dynflow_app.ledger.asides import Aside, make_ready
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Prerequisite, Step
@@ -41,14 +42,19 @@ def _come_to_rest(plan_ids: Collection[UUID], cause: Cause, result: PlanResult |
     is_awaited = Exists(Prerequisite.objects.filter(after=OuterRef("pk")))
     hooked: dict[UUID, str] = {}
     awaited: list[UUID] = []
-    for plan_id, hooks, queue, has_dependents in plans.values_list("id", "hooks", "queue", is_awaited):
+    siblings: Counter[int] = Counter()
+    rows = plans.values_list("id", "hooks", "queue", "parent_step_id", "position", is_awaited)
+    for plan_id, hooks, queue, parent_step, position, has_dependents in rows:
         if hooks:
             hooked[plan_id] = queue
         if has_dependents and result is not None:
             awaited.append(plan_id)
+        if parent_step is not None and position is not None:
+            siblings[parent_step] += 1
     if awaited:
         _let_dependents_look(awaited)
-    return _call_hooks(hooked, cause) if hooked else Counter()
+    ready = _call_hooks(hooked, cause) if hooked else Counter()
+    return ready + (sub_plans.come_to_rest(siblings, result) if siblings else Counter())
 
 
 def _let_dependents_look(plan_ids: Collection[UUID]) -> None:

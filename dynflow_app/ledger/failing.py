@@ -7,7 +7,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from dynflow_app.models import Step
-from dynflow_app.states import COUNTED_PHASES, FLOW_PHASES, StepState
+from dynflow_app.states import COUNTED_PHASES, FLOW_PHASES, Cause, StepState
 
 
 def failing_fast(plan_ids: Collection[UUID]) -> tuple[set[UUID], Counter[UUID], set[str]]:
@@ -21,7 +21,7 @@ def failing_fast(plan_ids: Collection[UUID]) -> tuple[set[UUID], Counter[UUID], 
     withdrawn: Counter[UUID] = Counter()
     freed: set[str] = set()
     for plan_id in failing:
-        ready = Step.objects.filter(plan_id=plan_id, phase__in=FLOW_PHASES)
+        ready = Step.objects.filter(plan_id=plan_id, phase__in=FLOW_PHASES).exclude(cause=Cause.CANCEL)
         keys = ready.filter(state=StepState.READY, limit_key__isnull=False).values_list("limit_key", flat=True)
         freed.update(key for key in keys if key is not None)
         withdrawn[plan_id] = ready.transition([StepState.READY], StepState.PENDING, **NOT_READY)

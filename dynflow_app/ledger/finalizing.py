@@ -9,7 +9,6 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Now
 
-from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import ExecutionPlan, Step
@@ -29,7 +28,9 @@ def make_finalize_ready(plan_ids: Collection[UUID]) -> Counter[str]:
 
 
 def load_phase(first: Claimed) -> list[Claimed]:
-    """All steps of the finalize phase that `first` was claimed for, in planning order."""
+    """All steps of the finalize phase that `first` was claimed for, in planning order. No query if it is alone."""
+    if not first.companions:
+        return [first]
     rest = Step.objects.filter(plan_id=first.plan_id, phase=Phase.FINALIZE, state=StepState.PENDING)
     return [first] + [
         Claimed(
@@ -42,34 +43,24 @@ def load_phase(first: Claimed) -> list[Claimed]:
     ]  # fmt: skip
 
 
-def record_phase(outcomes: Sequence[Outcome], *, world_id: UUID, worker: str) -> Recorded:
-    """Write the outcomes of a finalize phase, in the transaction that its code ran in. The first one is claimed.
-
-    Raises `WrongStateError` if the phase was taken from this world meanwhile: then everything must roll back.
-    """
-    _claim_along(outcomes, world_id)
-    recorded = record(outcomes, worker=worker)
-    if recorded.refused:
-        raise WrongStateError("This finalize phase was taken from the worker that ran it; its work is rolled back.")
-    return recorded
-
-
 def record_failed_phase(first: Outcome, failed: Outcome, *, world_id: UUID, worker: str) -> Recorded:
     """Write that a finalize phase was rolled back because the step of `failed` raised. `first` is the claimed one."""
     if failed.step_id == first.step_id:
         return record([failed], worker=worker)
     first.state, first.ended_as, first.output, first.input = StepState.PENDING, EndedAs.ROLLED_BACK, None, None
-    _claim_along([first, failed], world_id)
+    claim_along([first, failed], world_id)
     return record([first, failed], worker=worker)
 
 
-def _claim_along(outcomes: Sequence[Outcome], world_id: UUID) -> None:
+def claim_along(outcomes: Sequence[Outcome], world_id: UUID) -> None:
     """Let the steps after the first be running too, as `record` expects, if the first still is."""
+    if len(outcomes) == 1:
+        return
     first = outcomes[0]
     ExecutionPlan.objects.filter(id=first.plan_id).lock().first()
     mine = Step.objects.filter(id=first.step_id, state=StepState.RUNNING, attempt=first.attempt)
     rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]])
-    if len(outcomes) > 1 and mine.exists():
+    if mine.exists():
         claimed = rest.transition(
             [StepState.PENDING], StepState.RUNNING, attempt=F("attempt") + 1, world_id=world_id, started_at=Now()
         )

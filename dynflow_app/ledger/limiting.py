@@ -23,6 +23,7 @@ from django.db.models.functions import Now
 
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.rate import Rate
+from dynflow_app.actions.sub_plans import SubPlansAction
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.models import Limit, Step
 from dynflow_app.models.base import is_postgresql, ledger_connection
@@ -90,6 +91,8 @@ def declare(limits: Iterable[tuple[str, int | None, Rate | None]]) -> None:
 def limit_key_of(action_class: type[BaseAction], name: str, given: Mapping[str, Any]) -> str | None:
     """The key by which steps of this action, planned with the input `given` (as stored), are limited; None if they are
     not. Without ``concurrency_key`` all steps of the action share its `name`. Raises `PlanningError`."""
+    if issubclass(action_class, SubPlansAction):
+        return None  # its limit is one on its sub-plans
     most = action_class.concurrency_limit
     if most is not None and (type(most) is not int or not 1 <= most <= MOST_AT_ONCE):
         raise PlanningError(f"{name}.concurrency_limit is {most!r}; give a whole number from 1, or None for no limit.")

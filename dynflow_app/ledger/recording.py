@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from dynflow_app import clock, probes
-from dynflow_app.ledger import events, skipping
+from dynflow_app.ledger import events, skipping, sub_plans
 from dynflow_app.ledger.failing import failing_fast
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import adjust_active, open_gates
@@ -65,6 +65,9 @@ class _Accepted:
 def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
     """Write `outcomes` of the process called `worker`; in the caller's transaction."""
     running, fail_fast = _lock_plans({outcome.plan_id for outcome in outcomes})
+    parents = [outcome.step_id for outcome in outcomes if outcome.wakes_below]
+    if parents:
+        sub_plans.lock(parents)
     known = _write_steps(outcomes)
     accepted = [outcome for outcome in outcomes if outcome.step_id in known]
     _write_attempts([outcome for outcome in accepted if outcome.ended_as is not None], worker)
@@ -97,9 +100,16 @@ def _follow_up(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], resu
     if answered:  # what will be tried again will have the same event again
         events.note_handled([outcome for outcome in answered if outcome.alarm not in DEAF_ALARMS])
     again = [outcome for outcome in accepted if outcome.state in (StepState.SUSPENDED, StepState.READY)]
-    unwanted = [outcome for outcome in again if known[outcome.step_id].stop_request != StopRequest.NONE]
+    unwanted = [
+        outcome
+        for outcome in again
+        if known[outcome.step_id].stop_request != StopRequest.NONE and outcome.wakes_below is None
+    ]
     if unwanted:
         stop_instead(unwanted, {each.step_id: known[each.step_id].stop_request for each in unwanted})
+    parents = {outcome.step_id: outcome.wakes_below for outcome in waiting if outcome.wakes_below}
+    if parents:
+        result.ready += sub_plans.wait(parents)
     sending = [outcome for outcome in waiting if outcome.sent]
     if sending:
         events.store_sent(sending)
@@ -144,6 +154,7 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
         SET state = outcome.state, error = outcome.error, world_id = NULL, ran_for = ran_for + outcome.seconds,
             cause = CASE WHEN outcome.state = 'ready' THEN cause ELSE 'start' END,
             deadline_at = CASE WHEN outcome.state = 'ready' THEN deadline_at END,
+            stop_request = CASE WHEN outcome.state = 'pending' THEN '' ELSE stop_request END,
             started_at = CASE WHEN outcome.seconds > 0
                 THEN {ago_sql(connection, "outcome.age + outcome.seconds")} ELSE started_at END,
             ended_at = CASE WHEN outcome.state NOT IN ('ready', 'pending', 'suspended')

@@ -16,7 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from dynflow_app.ledger.asides import Aside, make_ready, needs_worker
-from dynflow_app.ledger.releasing import Released, open_gates
+from dynflow_app.ledger.releasing import Released, open_gates, release_frontier
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Action, Dependency, Gate, Step
 from dynflow_app.states import FLOW_PHASES, Phase, Rescue, StepState
@@ -134,4 +134,6 @@ def _let_go(skipped: Collection[Step], running: Collection[UUID]) -> Released:
         if not is_new:  # it waits for that gate already
             Gate.objects.filter(id=dependency.gate_id).update(waits_for=F("waits_for") - 1)
     gates.update(is_awaited=True)
-    return open_gates([each.pk for each in awaited if each.pk not in behind], running)
+    open_gates([each.pk for each in awaited if each.pk not in behind], ())
+    # Not only what waited behind these gates: a plan that failed fast has taken other steps back.
+    return release_frontier({each.plan_id for each in skipped}.intersection(running))

@@ -137,6 +137,7 @@ class Step(models.Model):
                 name="dynflow_step_to_stop",
                 condition=~models.Q(stop_request="") & models.Q(state="running"),
             ),
+            models.Index(fields=("action",), name="dynflow_step_of_action"),
             models.Index(fields=("gate",), name="dynflow_step_to_release", condition=models.Q(state="pending")),
             models.Index(fields=("world",), name="dynflow_step_to_recover", condition=models.Q(state="running")),
             models.Index(fields=("plan",), name="dynflow_step_to_rescue", condition=models.Q(state="error")),

@@ -14,7 +14,7 @@ from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import is_outage, ledger_alias
-from dynflow_app.orchestrator import advance
+from dynflow_app.orchestrator import advance, family
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
 from dynflow_app.states import PlanState
 
@@ -47,6 +47,9 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     settled = advance.settle({each.plan_id for each in envelopes if each.kind == EnvelopeKind.SETTLED.value})
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
+    for envelope in envelopes:
+        if envelope.kind in family.VERBS:
+            family.end_children(envelope)
     advanced.ready += admit(advanced.limits | settled.limits)
     return advanced
 

@@ -18,7 +18,7 @@ from dynflow_app.engine.rescue import combine
 from dynflow_app.ledger.asides import Aside, make_ready
 from dynflow_app.ledger.releasing import adjust_active
 from dynflow_app.models import Action, ExecutionPlan, HistoryEntry, Step
-from dynflow_app.states import COUNTED_PHASES, Phase, Rescue, StepState
+from dynflow_app.states import COUNTED_PHASES, MadeAs, Phase, Rescue, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def find_out(failed: Mapping[UUID, Sequence[Failed]]) -> tuple[Counter[str], lis
     asked = []
     for plan_id, steps in failed.items():
         undecided = [step for step in steps if step.rescue == Rescue.UNDECIDED]
-        suggested = _suggestion(plans[plan_id].action, undecided)
+        suggested = _suggestion(plans[plan_id], undecided)
         if suggested is None:
             asked.append(plan_id)
             continue
@@ -66,9 +66,11 @@ def find_out(failed: Mapping[UUID, Sequence[Failed]]) -> tuple[Counter[str], lis
     return _ask(plans, asked), [plan_id for plan_id in failed if plan_id not in asked]
 
 
-def _suggestion(entry_name: str, failed: Sequence[Failed]) -> Rescue | None:
+def _suggestion(plan: ExecutionPlan, failed: Sequence[Failed]) -> Rescue | None:
     """What these failed actions together suggest; None if only their code can tell."""
-    entry = registry.known(entry_name)
+    if plan.made_as == MadeAs.REVERT:
+        return Rescue.PAUSE  # what actions suggest is about doing, not about undoing
+    entry = registry.known(plan.action)
     if entry is None or entry.combine_rescue is not BaseAction.combine_rescue:
         return None
     suggestions = []

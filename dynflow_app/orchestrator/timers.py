@@ -97,7 +97,7 @@ def _expire() -> tuple[int, int, set[str]]:
     keys = set(late.exclude(limit_key=None).values_list("limit_key", flat=True))
     failed: Counter[UUID] = Counter()
     for plan_id, step_ids in by_plan.items():
-        steps = Step.objects.filter(id__in=step_ids)
+        steps = Step.objects.filter(id__in=step_ids, alarm=Alarm.START)
         failed[plan_id] = -steps.transition(
             [StepState.READY], StepState.ERROR, error=_LATE, alarm="", alarm_at=None, ended_at=Now()
         )

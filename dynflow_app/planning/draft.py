@@ -29,8 +29,10 @@ MOST_PRIORITY = 32767
 class Draft:
     """One plan being made: implements `PlanContext` for the actions in it."""
 
-    def __init__(self, plan: ExecutionPlan) -> None:
+    def __init__(self, plan: ExecutionPlan, queue: str | None = None) -> None:
+        """`queue` is for actions that name none, and that nobody plans who does."""
         self.plan = plan
+        self._default_queue = queue
         self.actions: list[Action] = []
         self.steps: list[Step] = []
         self.flow = Flow()
@@ -115,7 +117,7 @@ class Draft:
                 caller_number=caller._number if caller else None,
             )
         )
-        self._queues.append(queue_of(action_class, self._queues[-1] if self._queues else None))
+        self._queues.append(queue_of(action_class, self._queues[-1] if self._queues else self._default_queue))
         if number == 1:
             self.plan.queue, self.plan.fail_fast = self._queues[0], action_class.fail_fast
         if action_class.hooks():

@@ -20,7 +20,7 @@ from dynflow_app.actions.middleware import Hook, chain, entered
 from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Step
-from dynflow_app.states import Cause, Phase, StepState
+from dynflow_app.states import FLOW_PHASES, Cause, Phase, StepState
 from dynflow_app.worker import asides
 from dynflow_app.worker.context import StepContext, StepIO
 from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, succeeded, timed
@@ -34,7 +34,7 @@ def is_async(step: Claimed) -> bool:
     action_class = registry.known(step.action_name)
     if action_class is None or step.phase not in (Phase.RUN, Phase.REVERT):
         return False
-    name = _METHODS.get(step.cause, step.phase) if step.phase == Phase.RUN else step.phase
+    name = _METHODS.get(step.cause, step.phase)
     return inspect.iscoroutinefunction(getattr(action_class, name, None)) and not action_class.isolated
 
 
@@ -90,7 +90,7 @@ def _prepare(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO
     if step.phase in (Phase.RUN, Phase.FINALIZE, Phase.REVERT) and not action_class.has_phase(step.phase):
         raise ParkedError(
             f"{step.action_name} has no {step.phase}() any more, but this step was planned for it. Deploy a version "
-            "that has it, or skip the step."
+            "that has it, or cancel the plan."
         )
     set_deadline(invocation)
     context = StepContext(action_class, step, outputs, invocation, io)
@@ -120,13 +120,16 @@ def _call(  # noqa: PLR0911 - one line for each kind
         return lambda: asides.call_hooks(step, invocation, io)
     if step.phase == Phase.SKIP:
         return user.on_skip if action.has_phase("on_skip") else lambda: None
-    if step.phase != Phase.RUN:
+    if step.phase not in FLOW_PHASES:
         call: Callable[[], Any] = getattr(user, step.phase)
         return call
     if step.cause == Cause.TIMEOUT:
         return action.on_timeout
     if step.cause == Cause.CANCEL:
         return user.cancel if action.has_phase("cancel") else _cancelled
+    if step.phase == Phase.REVERT:
+        revert: Callable[[], Any] = user.revert
+        return revert
     if action.has_phase("cancel") and not inspect.iscoroutinefunction(user.cancel):
         invocation.on_ask(user.cancel, lambda text: io.log(step, text + "\n"))
     if step.cause == Cause.EVENT and step.event is not None:

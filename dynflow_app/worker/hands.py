@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -17,6 +18,7 @@ from dynflow_app.messages import Claimed
 from dynflow_app.worker.context import StepIO
 from dynflow_app.worker.executor import Outputs, execute_async
 from dynflow_app.worker.outcomes import failure
+from dynflow_app.worker.self_recording import SharedWork
 from dynflow_app.worker.started import StartedSteps
 from dynflow_app.worker.stopping import Invocation
 
@@ -26,7 +28,9 @@ STOP_TIMEOUT = 1.0
 """Seconds that a loop may take to stop; a coroutine that blocks it is left behind."""
 
 Deliver = Callable[[Any], None]
-"""Takes what a step produced: an outcome, or the end of a finalize phase."""
+"""Takes what a step produced: an outcome, or the end of steps that share a transaction with the ledger."""
+Work = Callable[[], Any] | SharedWork
+_Task = tuple[Claimed, Work]
 
 
 class Threads:
@@ -36,7 +40,7 @@ class Threads:
         self.count = count
         self._started = started
         self._deliver = deliver
-        self._tasks: queue.SimpleQueue[tuple[Claimed, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -44,7 +48,7 @@ class Threads:
         """How many steps no thread has taken yet."""
         return self._tasks.qsize()
 
-    def submit(self, step: Claimed, work: Callable[[], Any]) -> None:
+    def submit(self, step: Claimed, work: Work) -> None:
         """Run `work` for a step as soon as a thread is free, and deliver what it returns."""
         self._tasks.put((step, work))
         if len(self._threads) < self.count and self._tasks.qsize() > 0:
@@ -74,12 +78,41 @@ class Threads:
 
     def _serve(self) -> None:
         try:
-            while (task := self._tasks.get()) is not None:
+            turns = _Turns(self._tasks, self._started)
+            while (task := turns.next()) is not None:
                 step, work = task
                 self._started.start(step.step_id)
-                self._deliver(_produce(step, work))
+                self._deliver(_produce(step, partial(work.run, turns.more) if isinstance(work, SharedWork) else work))
         finally:
             connections.close_all()
+
+
+class _Turns:
+    """The tasks that one thread takes, one after the other."""
+
+    def __init__(self, tasks: queue.SimpleQueue[_Task | None], started: StartedSteps) -> None:
+        self._tasks = tasks
+        self._started = started
+        self._held: list[_Task | None] = []
+        """What was taken, and does not fit to the work under way."""
+
+    def next(self) -> _Task | None:
+        """Wait for a task; None for no more."""
+        return self._held.pop() if self._held else self._tasks.get()
+
+    def more(self) -> SharedWork | None:
+        """The next task, if there is one that may share the transaction of the work under way."""
+        if self._held:
+            return None
+        try:
+            task = self._tasks.get_nowait()
+        except queue.Empty:
+            return None
+        if task is not None and isinstance(task[1], SharedWork):
+            self._started.start(task[0].step_id)
+            return task[1]
+        self._held.append(task)
+        return None
 
 
 def _produce(step: Claimed, work: Callable[[], Any]) -> Any:

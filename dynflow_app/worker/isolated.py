@@ -26,7 +26,8 @@ from dynflow_app.actions import registry
 from dynflow_app.actions.resource import close_resources
 from dynflow_app.exceptions import Abort, DynflowError, NotSerializableError
 from dynflow_app.ledger.recovery import MOST_LOSSES
-from dynflow_app.messages import Claimed, Outcome
+from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.models import Attempt
 from dynflow_app.worker import executor
 from dynflow_app.worker.context import StepIO
 from dynflow_app.worker.forking import Forked, fork_server
@@ -136,13 +137,14 @@ def execute_isolated(step: Claimed, outputs: Outputs, invocation: Invocation, io
     """Run a blocking step in a process of its own, to its end."""
     started = clock.monotonic()
     action_class = registry.known(step.action_name)
-    may_repeat = action_class is not None and action_class.idempotent and step.attempt < MOST_LOSSES
+    may_repeat = action_class is not None and action_class.idempotent
     try:
         invocation.check()
         executor.set_deadline(invocation)
         return run_isolated(step, outputs, io.log, invocation, io.report)
     except ProcessVanishedError as error:
-        return vanished(step, error, started, may_repeat=may_repeat)
+        lost = Attempt.objects.filter(step_id=step.step_id, ended_as=EndedAs.LOST).count() if may_repeat else 0
+        return vanished(step, error, started, may_repeat=may_repeat and lost + 1 < MOST_LOSSES)
     except BaseException as error:
         return ended_early(step, error, started, invocation, None, None)
 

@@ -84,9 +84,12 @@ def ended_early(
     if isinstance(error, (Abort, asyncio.CancelledError)) and isinstance(invocation.stop_with, StepTimeoutError):
         error = invocation.stop_with
     outcome = failure(step, error, started, context)
+    if isinstance(invocation.stop_with, (Cancel, Abort)) and step.cause != Cause.CANCEL:
+        outcome.state = StepState.CANCELLED  # it was told to end, and this is how it did
+        return outcome
     action_class = registry.known(step.action_name)
     retry = action_class.retry if action_class is not None and step.phase in FLOW_PHASES else None
-    if retry is not None and not isinstance(invocation.stop_with, (Cancel, Abort)) and step.cause != Cause.CANCEL:
+    if retry is not None and step.cause != Cause.CANCEL:
         pause = retry.pause_after(step.failures + 1, error)
         if pause is not None:
             outcome.state, outcome.alarm, outcome.alarm_in = StepState.SUSPENDED, Alarm.RETRY, pause
@@ -126,16 +129,18 @@ def _suspended(
     try:
         progress: Any = getattr(action, "run_progress", None)
         if callable(progress):
-            context.progress = float(progress())
+            action.progress(float(progress()), 1.0)
         output = context.stored_output(is_final=False)
     except Exception as error:
         return failure(step, error, started, context)
     # A look that changed nothing worth keeping leaves no attempt: a poll every second for a week would leave 600,000.
-    is_look = step.cause == Cause.WAKE and wish.wake_after is not None
+    is_look = step.cause == Cause.WAKE and (wish.wake_after is not None or wish.wakes_below is not None)
     outcome = timed(blank(step, StepState.SUSPENDED, None if is_look else EndedAs.SUSPENDED), started)
     outcome.output, outcome.input = output, context.resolved_input
-    outcome.sent, outcome.progress = context.sent, context.progress
+    outcome.sent, outcome.progress, outcome.wakes_below = context.sent, context.progress, wish.wakes_below
     remaining = None if invocation.deadline is None else invocation.deadline - outcome.ended
+    if remaining is None and step.remaining is not None and step.remaining > outcome.seconds:
+        remaining = step.remaining - outcome.seconds  # on_timeout() or cancel() was called before its time was over
     outcome.deadline_in = remaining
     alarms = [(wish.wake_after, Alarm.WAKE), (wish.timeout, Alarm.TIMEOUT), (remaining, Alarm.TIMEOUT)]
     due = [(after, alarm) for after, alarm in alarms if after is not None]

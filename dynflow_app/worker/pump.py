@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.states import Phase
 from dynflow_app.worker.executor import Outputs, execute, is_async
-from dynflow_app.worker.hands import EventLoop, Threads
+from dynflow_app.worker.hands import EventLoop, Threads, Work
 from dynflow_app.worker.isolated import execute_isolated
 from dynflow_app.worker.outcomes import handed_back
 from dynflow_app.worker.recorder import (
@@ -45,7 +45,7 @@ from dynflow_app.worker.recorder import (
     write_log,
     write_progress,
 )
-from dynflow_app.worker.self_recording import SelfRecorded, execute_atomic, execute_finalize, execute_planning
+from dynflow_app.worker.self_recording import SelfRecorded, SharedWork
 from dynflow_app.worker.started import StartedSteps
 from dynflow_app.worker.stopping import Invocation
 from dynflow_app.worker.wishes import Wishes
@@ -186,8 +186,8 @@ class Pump:
         try:
             with transaction.atomic(using=ledger_alias()):
                 write_log(self._pieces)
-                write_progress(self._progress)
                 recorded = write(self._outcomes, str(self.world))
+                write_progress(self._progress)
                 claimed = claim(self.world.pk, self.queues, limit) if limit else []
                 outputs = outputs_for(claimed)
         except (DataError, IntegrityError):
@@ -231,15 +231,20 @@ class Pump:
             step_id, attempt, progress = item
             self._progress[step_id] = attempt, progress
         elif isinstance(item, SelfRecorded):
-            if item.outcomes:
-                self._outcomes += [outcome for outcome in item.outcomes if self._is_awaited(outcome)]
-            else:
-                self._ended(item.step.step_id)
+            left = [outcome for outcome in item.outcomes if self._is_awaited(outcome)]
+            self._outcomes += left
+            self._learn(item.seconds / len(item.steps), times=len(item.steps))
+            for step_id in {step.step_id for step in item.steps} - {outcome.step_id for outcome in item.outcomes}:
+                self._ended(step_id)
             self._ring(item.recorded, [])
             announce_recorded(item.recorded)
         elif self._is_awaited(item):
             self._outcomes.append(item)
-            self._seconds += (item.seconds - self._seconds) * 0.3
+            self._learn(item.seconds)
+
+    def _learn(self, seconds: float, *, times: int = 1) -> None:
+        """A step took so long, several times."""
+        self._seconds += (seconds - self._seconds) * (1 - 0.7**times)
 
     def _is_awaited(self, outcome: Outcome) -> bool:
         """Whether this outcome is not of code that was given up: another attempt of its step may be under way."""
@@ -293,16 +298,13 @@ class Pump:
             self._loop.is_preferred = len(coroutines) == len(claimed)
             self._claimed_at = clock.monotonic()
 
-    def _work_of(self, invocation: Invocation, outputs: Outputs) -> Callable[[], Any]:
+    def _work_of(self, invocation: Invocation, outputs: Outputs) -> Work:
         """What a thread has to do for this step."""
         step = invocation.step
         action_class = registry.known(step.action_name)
-        if step.phase == Phase.PLAN:
-            return partial(execute_planning, step, self.world, invocation)
-        if step.phase == Phase.FINALIZE:
-            return partial(execute_finalize, step, self.world, invocation, self._io)
-        if step.phase == Phase.RUN and action_class is not None and action_class.atomic:
-            return partial(execute_atomic, step, outputs, self.world, invocation, self._io)
+        is_atomic = step.phase == Phase.RUN and action_class is not None and action_class.atomic
+        if is_atomic or step.phase in (Phase.PLAN, Phase.FINALIZE):
+            return SharedWork(step, outputs, invocation, self.world, self._io)
         if step.phase == Phase.RUN and action_class is not None and action_class.isolated:
             return partial(execute_isolated, step, outputs, invocation, self._io)
         return partial(execute, step, outputs, invocation, self._io)
@@ -311,7 +313,8 @@ class Pump:
         """Record these instead of what code would say that cannot be ended, and get rid of the process it runs in."""
         self._outcomes += outcomes
         for outcome in outcomes:
-            self._threads.lose_one()
+            if not is_async(self._in_flight[outcome.step_id].step):
+                self._threads.lose_one()
             _log.warning(
                 "code that could not be ended goes on in a thread",
                 extra={"action": "code_abandoned", "step": outcome.step_id, "attempt": outcome.attempt},

@@ -11,7 +11,7 @@ from dynflow_app.ledger.errors import bounded, describe
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action, OutputChunk, Step
-from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection, values_table
+from dynflow_app.models.base import is_outage, is_postgresql, ledger_alias, ledger_connection, values_table
 from dynflow_app.signals import announce, events_dropped, outcome_refused, step_failed
 from dynflow_app.states import StepState
 
@@ -48,9 +48,14 @@ def write_progress(reports: Mapping[int, tuple[int, float]]) -> None:
     columns = {"step_id": "bigint", "attempt": "int", "progress": "double precision"}
     table, parameters = values_table(connection, columns, rows)
     step = Step._meta.db_table
+    lock = f"FOR NO KEY UPDATE OF {step} SKIP LOCKED" if is_postgresql(connection) else ""
     sql = f"""
-        UPDATE {step} SET progress = said.progress FROM {table} AS said
-        WHERE {step}.id = said.step_id AND {step}.attempt = said.attempt AND {step}.state = 'running'
+        WITH mine AS MATERIALIZED (
+            SELECT {step}.id AS mine_id, said.progress AS said FROM {step}
+            JOIN {table} AS said ON {step}.id = said.step_id AND {step}.attempt = said.attempt
+            WHERE {step}.state = 'running' {lock}
+        )
+        UPDATE {step} SET progress = mine.said FROM mine WHERE {step}.id = mine.mine_id
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)

@@ -48,12 +48,13 @@ class Wishes:
         """Pass wishes on to these invocations. Returns outcomes for code that cannot be ended. One query."""
         self._looked_at = clock.monotonic()
         requests = Step.objects.filter(world=self._world, state=StepState.RUNNING).exclude(stop_request="")
+        requests = requests.filter(sub_plans=None)  # those see to it themselves: they end after their sub-plans
         for step_id, request in requests.values_list("id", "stop_request"):
             if step_id in running:
                 self._ask(running[step_id], Abort() if request == StopRequest.ABORT else Cancel())
         for invocation in running.values():
             if invocation.deadline is not None and clock.monotonic() > invocation.deadline:
-                self._ask(invocation, StepTimeoutError())
+                self._ask(invocation, Abort() if isinstance(invocation.stop_with, Cancel) else StepTimeoutError())
         self._wishes = {
             step_id: wish for step_id, wish in self._wishes.items() if running.get(step_id) is wish.invocation
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
-from dynflow_app import BaseAction
+from dynflow_app import BaseAction, SubPlansAction
+from dynflow_app.actions.sub_plans import SubPlan
 
 
 class NoOp(BaseAction):
@@ -44,3 +46,33 @@ class Sleepers(BaseAction):
     def plan(self, count: int, seconds: float) -> None:
         for _ in range(count):
             self.plan_action(AsyncSleep, seconds=seconds)
+
+
+class EachPhase(BaseAction):
+    """A plan, a run and a finalize phase."""
+
+    def plan(self, number: int) -> None:
+        self.plan_self(number=number)
+
+    def run(self) -> None:
+        self.output["squared"] = self.input["number"] ** 2
+
+    def finalize(self) -> None:
+        self.output["done"] = True
+
+
+class Family(SubPlansAction):
+    """Many sub-plans."""
+
+    @property
+    def concurrency_limit(self) -> int | None:  # type: ignore[override] # a number per plan
+        limit: int | None = self.input["limit"]
+        return limit
+
+    def total(self) -> int:
+        count: int = self.input["count"]
+        return count
+
+    def sub_plans(self, start: int, stop: int) -> Iterator[SubPlan]:
+        for number in range(start, stop):
+            yield self.sub_plan(EachPhase, number=number)

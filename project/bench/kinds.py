@@ -13,7 +13,7 @@ from django.db.models import Max, Min
 
 from dynflow_app.models import Attempt, ExecutionPlan
 from dynflow_app.triggering import trigger
-from project.bench.actions import Chain, Fan, NoOp
+from project.bench.actions import Chain, Family, Fan, NoOp
 from project.bench.figures import median, percentile
 from project.bench.statements import Counter
 from project.bench.system import System
@@ -90,6 +90,28 @@ def plans(system: System, count: int, counter: Counter | None) -> Figures:
     }
 
 
+def sub_plans(system: System, count: int, counter: Counter | None) -> Figures:
+    """One plan of ``count`` sub-plans with all phases, run by two workers, 50 at a time and then all at once."""
+    system.add_worker()
+    system.wait_for([trigger(Family, count=200, limit=None).pk], pause=0.02)
+    orchestrator = system.orchestrator.pid
+    figures: Figures = {}
+    for name, limit in (("limited", 50), ("unlimited", None)):
+        before = usage(orchestrator).resident_bytes
+        _begin(counter)
+        plan = trigger(Family, count=count, limit=limit)
+        looks = system.wait_for([plan.pk], pause=0.1)
+        counted = counter.total().sent - looks if counter else None
+        plan.refresh_from_db()
+        seconds = (_time(plan.ended_at) - plan.created_at).total_seconds()
+        figures[f"seconds_{name}"] = seconds
+        figures[f"sub_plans_per_second_{name}"] = count / seconds
+        if counted is not None:
+            figures[f"statements_per_sub_plan_{name}"] = counted / count
+        figures[f"orchestrator_grew_mib_{name}"] = (usage(orchestrator).resident_bytes - before) / 2**20
+    return figures
+
+
 def idle(system: System, seconds: int, counter: Counter | None) -> Figures:
     """Nothing to do for ``seconds``."""
     processes = members(system.orchestrator.pid, system.worker.pid)
@@ -118,9 +140,10 @@ KINDS: dict[str, Callable[[System, int, Counter | None], Figures]] = {
     "steps": steps,
     "chain": chain,
     "plans": plans,
+    "sub-plans": sub_plans,
     "idle": idle,
 }
-DEFAULT_COUNTS = {"steps": [1000, 10000], "chain": [500], "plans": [500], "idle": [20]}
+DEFAULT_COUNTS = {"steps": [1000, 10000], "chain": [500], "plans": [500], "sub-plans": [10000], "idle": [20]}
 
 
 def _single(system: System) -> tuple[float, float]:

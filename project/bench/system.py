@@ -16,7 +16,7 @@ from uuid import UUID
 from django.core.management import call_command
 
 from dynflow_app.models import ExecutionPlan, Leadership, World, WorldKind
-from dynflow_app.states import PlanResult, PlanState
+from dynflow_app.states import PlanResult, PlanState, WorldState
 from project.bench.places import ORCHESTRATOR_SETTINGS, SETTINGS
 from project.manage_process import start_manage
 
@@ -53,6 +53,14 @@ class System:
     ) -> None:
         """Stop everything."""
         self.stop()
+
+    def add_worker(self) -> None:
+        """Start a second worker, and wait until it is there."""
+        if "rqworker 2" not in self._processes:
+            log = self._log("rqworker 2")
+            self._processes["rqworker 2"] = start_manage(("rqworker", "default"), settings=SETTINGS, log=log)
+            workers = World.objects.filter(kind=WorldKind.WORKER, state=WorldState.ACTIVE)
+            self._wait_until(lambda: workers.count() > 1, "a second worker to start")
 
     def stop(self) -> None:
         """Ask the processes to stop, then kill what is left."""

@@ -33,7 +33,11 @@ class FollowedPage:
             block = self._ahead.pop(0)
             (run_dialogue if block.language == "pycon" else run_code)(block, self.names)
 
+    def skip(self, count: int = 1) -> None:
+        """Leave the next blocks out."""
+        del self._ahead[:count]
+
     @property
     def is_read(self) -> bool:
-        """Whether every block was run."""
+        """Whether the end was reached."""
         return not self._ahead
