@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.engine.timing import Cron, Every, Timing
-from dynflow_app.models.base import LedgerManager, LedgerQuerySet
+from dynflow_app.models.base import LedgerManager, LedgerQuerySet, ledger_connection, now_sql, values_table
 from dynflow_app.models.execution_plan import ExecutionPlan
 from dynflow_app.states import Missed, OccurrenceOutcome, Overlap, ScheduleState
 
@@ -35,6 +35,27 @@ class ScheduleQuerySet(LedgerQuerySet["Schedule"]):
     def lock(self) -> ScheduleQuerySet:
         """These schedules, locked in the order of their keys until the transaction ends. Lock plans after that only."""
         return self.select_for_update(no_key=True, of=("self",)).order_by("id")
+
+    def move_on(self, schedules: Sequence[Schedule]) -> int:
+        """Write what was decided about these active, due schedules, in one statement; returns how many still were."""
+        connection = ledger_connection()
+        adapt = connection.ops.adapt_datetimefield_value
+        columns = {"key": "bigint", "state": "text", "due_at": "timestamptz", "next_at": "timestamptz",
+                   "fired": "int", "decided": "bigint"}  # fmt: skip
+        rows = [
+            (each.pk, str(each.state), adapt(each.due_at), adapt(each.next_at), each.fired, each.decided)
+            for each in schedules
+        ]
+        table, parameters = values_table(connection, columns, rows)
+        ours = Schedule._meta.db_table
+        setting = ", ".join(f"{name} = moved.{name}" for name in columns if name != "key")
+        sql = f"""
+            UPDATE {ours} SET {setting} FROM {table} AS moved
+            WHERE {ours}.id = moved.key AND {ours}.state = 'active' AND {ours}.next_at <= {now_sql(connection)}
+        """  # noqa: S608 - names are ours
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return int(cursor.rowcount)
 
 
 class Schedule(models.Model):

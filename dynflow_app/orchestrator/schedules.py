@@ -64,8 +64,7 @@ def _act(term: Term, keys: list[int]) -> int:
             _decide(schedule, vars(schedule)["now"], decisions)
         decisions.store()
         probes.reached(probes.Probe.SCHEDULES_FIRED)
-        fields = ("state", "due_at", "next_at", "fired", "decided")
-        if _due().filter(pk__in=keys).bulk_update(schedules, fields) != len(schedules):
+        if Schedule.objects.move_on(schedules) != len(schedules):
             raise DynflowError("A schedule changed while it was locked.")
     return len(schedules)
 
