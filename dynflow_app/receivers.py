@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
@@ -10,7 +11,9 @@ from django.db.models.signals import post_migrate
 
 from dynflow_app import signals
 from dynflow_app.control.declaring import declare_schedules
+from dynflow_app.exceptions import SchemaOutdatedError
 from dynflow_app.models.base import ledger_alias
+from dynflow_app.processes.registration import require_schema
 
 _orchestrator = logging.getLogger("dynflow_app.orchestrator")
 _worker = logging.getLogger("dynflow_app.worker")
@@ -35,7 +38,9 @@ def connect() -> None:
 
 def _declare_schedules(*, using: str, **_: Any) -> None:
     if using == ledger_alias():
-        declare_schedules()
+        with suppress(SchemaOutdatedError):  # it migrates to an older state
+            require_schema()
+            declare_schedules()
 
 
 def _plan_settled(*, plan_id: Any, state: str, result: str, **_: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from django.db.models import Count, F, Q
 
-from dynflow_app.models import Action, Attempt, Dependency, Envelope, Event, ExecutionPlan, Gate, Step
+from dynflow_app.models import Action, Attempt, Dependency, Envelope, Event, ExecutionPlan, Gate, Occurrence, Step
 from dynflow_app.serialization import REFERENCE_KEY
 from dynflow_app.states import (
     ACTIVE_STEP_STATES,
@@ -24,7 +24,7 @@ LETS_PASS = frozenset({StepState.SUCCESS, StepState.SKIPPED})
 
 def violations() -> list[str]:
     """Every broken invariant as one sentence."""
-    checks = (_timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references)
+    checks = (_timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references, _occurrences)
     return [sentence for check in checks for sentence in check()]
 
 
@@ -100,6 +100,15 @@ def _references() -> Iterator[str]:
     for action in done:
         if _holds_reference(action.input):
             yield f"action {action} of plan {action.plan_id} ran with an unresolved reference"
+
+
+def _occurrences() -> Iterator[str]:
+    for occurrence in Occurrence.objects.exclude(plan=None).exclude(plan__schedule=None):
+        if occurrence.plan is not None and occurrence.plan.schedule_id != occurrence.schedule_id:
+            yield f"{occurrence} of schedule {occurrence.schedule_id} has a plan of another"
+    fired = Occurrence.objects.exclude(plan=None).values("plan").annotate(rows=Count("id")).filter(rows__gt=1)
+    for row in fired:
+        yield f"plan {row['plan']} was made by {row['rows']} occurrences"
 
 
 def _holds_reference(value: object) -> bool:

@@ -21,7 +21,7 @@ from dynflow_app.conf import settings
 from dynflow_app.control.schedules import activate, suspend
 from dynflow_app.control.validating import columns
 from dynflow_app.engine.timing import Timing
-from dynflow_app.exceptions import DynflowError
+from dynflow_app.exceptions import DynflowError, SealingError
 from dynflow_app.models import Schedule
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.sealing import unseal
@@ -48,9 +48,12 @@ def declare_schedules() -> None:
             _log.error("schedule left out: %s", error, extra={"action": "schedule_wrong"})
     rows = {row.action: row for row in Schedule.objects.filter(is_declared=True)}
     for name, wanted in declared.items():
-        row = rows.get(name)
-        if row is None or _differs(row, wanted) or _is_gone(row):
-            _write(name, wanted)
+        try:
+            row = rows.get(name)
+            if row is None or _differs(row, wanted) or _is_gone(row):
+                _write(name, wanted)
+        except SealingError as error:  # it must not keep the process from starting
+            _log.error("schedule left as it is: %s", error, extra={"action": "schedule_wrong"})
     for name, row in rows.items():
         if name not in declared.keys() | wrong and row.state == ScheduleState.ACTIVE and _is_known_to_lack(name):
             _write(name, None)

@@ -44,15 +44,15 @@ def save_schedule(schedule: Schedule, *, by: Any = "", reason: str = "") -> None
     Raises ValidationError, with a message for each wrong column, and `WrongStateError` if its purpose is taken.
     """
     require_valid(schedule)
-    schedule.changed_by, schedule.reason = str(by)[:255], reason
     with transaction.atomic(using=ledger_alias()):
         if schedule.pk:
             now = _lock(schedule)
-            for name in ("fired", "decided", "state"):
+            for name in ("fired", "decided", "state", "due_at", "next_at", "changed_by", "reason"):
                 setattr(schedule, name, getattr(now, name))
-        if schedule.state == ScheduleState.PAUSED:
+        if schedule.state == ScheduleState.PAUSED:  # as is the reason for that
             schedule.save(using=ledger_alias())
         else:
+            schedule.changed_by, schedule.reason = str(by)[:255], reason
             _activate(schedule)
 
 

@@ -160,6 +160,15 @@ def test_a_purpose_that_is_taken_pauses_the_newcomer() -> None:
     assert "has the purpose 'clean'" in row().reason
 
 
+def test_a_secret_that_cannot_be_opened_any_more_keeps_no_process_from_starting() -> None:
+    define(Every(hours=1))
+    declare_schedules()
+    Schedule.objects.update(input={"token": {"$sealed": "nobody has the key"}})
+    define(Every(hours=2))
+    declare_schedules()
+    assert row().every == timedelta(hours=1)
+
+
 # --- checks --------------------------------------------------------------------------------------------------------
 
 

@@ -175,11 +175,12 @@ def test_a_changed_schedule_finds_its_next_occurrence_anew() -> None:
     save_schedule(schedule, by="ada")
     schedule.refresh_from_db()
     assert schedule.due_at == preview(Cron("0 3 * * *", tz="Europe/Prague"), 1)[0]
-    pause_schedule(schedule)
+    pause_schedule(schedule, by="ada", reason="holiday")
     schedule.cron = "0 4 * * *"
-    save_schedule(schedule)
+    save_schedule(schedule, by="bob")
     schedule.refresh_from_db()
-    assert (schedule.state, schedule.due_at) == (ScheduleState.PAUSED, None)
+    assert (schedule.state, schedule.due_at, schedule.cron) == (ScheduleState.PAUSED, None, "0 4 * * *")
+    assert (schedule.changed_by, schedule.reason) == ("ada", "holiday")
 
 
 @pytest.mark.parametrize(
