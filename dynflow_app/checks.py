@@ -26,6 +26,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from dynflow_app import transport
 from dynflow_app.actions import registry
 from dynflow_app.conf import IN_PROCESS, KNOWN_KEYS, RQ, Defaults, settings, unknown_key_message
+from dynflow_app.control.declaring import problems as schedule_problems
 from dynflow_app.exceptions import SchemaOutdatedError
 from dynflow_app.models import Action, ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
@@ -42,7 +43,7 @@ Check = Callable[..., list[CheckMessage]]
 def register() -> None:
     """Register every check."""
     checks.register(check_settings, "dynflow")
-    for check in (check_queues, check_actions, check_vendor, check_time_zones, check_plans_in_flight):
+    for check in (check_queues, check_actions, check_schedules, check_vendor, check_time_zones, check_plans_in_flight):
         checks.register(_if_readable(check), "dynflow")
     checks.register(_if_readable(check_redis), NETWORK, deploy=True)
     # Without deploy it would forbid "migrate" itself.
@@ -128,13 +129,8 @@ def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     queues: dict[str, Any] = getattr(django_settings, "RQ_QUEUES", {})
     found: list[CheckMessage] = []
     if not apps.is_installed("django_rq"):
-        found.append(
-            CheckWarning(
-                "django_rq is not installed.",
-                hint="Add 'django_rq' to INSTALLED_APPS: it brings manage.py rqworker. The orchestrator works without.",
-                id="dynflow_app.W009",
-            )
-        )
+        hint = "Add 'django_rq' to INSTALLED_APPS: it brings manage.py rqworker. The orchestrator works without."
+        found.append(CheckWarning("django_rq is not installed.", hint=hint, id="dynflow_app.W009"))
     if not queues:
         return [
             Error(
@@ -190,6 +186,14 @@ def check_actions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_schedules(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E007: schedules that actions declare."""
+    return [
+        Error(f"The schedule of {name} cannot work.", hint=what, id="dynflow_app.E007")
+        for name, what in schedule_problems()
+    ]
+
+
 def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E010, W001, W008: the ledger's database."""
     connection = connections[ledger_alias()]
@@ -205,13 +209,9 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     if not django_settings.DEBUG and not settings.in_process:
-        found.append(
-            CheckWarning(
-                "The ledger is in SQLite, which has one writer at a time.",
-                hint="Use PostgreSQL, or DYNFLOW = {'EXECUTOR': 'in-process'} for a small installation.",
-                id="dynflow_app.W001",
-            )
-        )
+        problem = "The ledger is in SQLite, which has one writer at a time."
+        hint = "Use PostgreSQL, or DYNFLOW = {'EXECUTOR': 'in-process'} for a small installation."
+        found.append(CheckWarning(problem, hint=hint, id="dynflow_app.W001"))
     if connection.settings_dict["OPTIONS"].get("transaction_mode", "").upper() != "IMMEDIATE":
         found.append(
             CheckWarning(

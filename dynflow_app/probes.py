@@ -31,6 +31,7 @@ class Probe(Enum):
     TIMERS_FIRED = "timers_fired"
     PLANS_ARCHIVED = "plans_archived"
     PLANS_DELETED = "plans_deleted"
+    SCHEDULES_FIRED = "schedules_fired"
     SUB_PLANS_MADE = "sub_plans_made"
 
 

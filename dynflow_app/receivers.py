@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
+from django.apps import apps
+from django.db.models.signals import post_migrate
+
 from dynflow_app import signals
+from dynflow_app.control.declaring import declare_schedules
+from dynflow_app.exceptions import SchemaOutdatedError
+from dynflow_app.models.base import ledger_alias
+from dynflow_app.processes.registration import require_schema
 
 _orchestrator = logging.getLogger("dynflow_app.orchestrator")
 _worker = logging.getLogger("dynflow_app.worker")
@@ -23,6 +31,16 @@ def connect() -> None:
         (signals.orchestration_failed, _orchestration_failed),
     ):
         signal.connect(receiver, dispatch_uid=f"dynflow_app.receivers.{receiver.__name__}")
+    post_migrate.connect(
+        _declare_schedules, sender=apps.get_app_config("dynflow_app"), dispatch_uid="dynflow_app.declare_schedules"
+    )
+
+
+def _declare_schedules(*, using: str, **_: Any) -> None:
+    if using == ledger_alias():
+        with suppress(SchemaOutdatedError):  # it migrates to an older state
+            require_schema()
+            declare_schedules()
 
 
 def _plan_settled(*, plan_id: Any, state: str, result: str, **_: Any) -> None:

@@ -150,6 +150,39 @@ class WorldState(TextChoices):
     INVALIDATED = "invalidated", _("invalidated")
 
 
+class ScheduleState(TextChoices):
+    """Whether a schedule makes plans. One that has ended has no due time left."""
+
+    ACTIVE = "active", _("active")
+    PAUSED = "paused", _("paused")
+    ENDED = "ended", _("ended")
+
+
+class Overlap(TextChoices):
+    """What becomes of an occurrence while an earlier plan of its schedule has not stopped."""
+
+    SKIP = "skip", _("skip")
+    QUEUE = "queue", _("queue one")
+    ALLOW = "allow", _("allow")
+    CANCEL = "cancel", _("cancel the earlier")
+
+
+class Missed(TextChoices):
+    """What becomes of due times at which nobody was there to act on them."""
+
+    SKIP = "skip", _("skip")
+    LATEST = "latest", _("the latest")
+    ALL = "all", _("all within the window")
+
+
+class OccurrenceOutcome(TextChoices):
+    """What became of one due time of a schedule."""
+
+    FIRED = "fired", _("fired")
+    SKIPPED = "skipped", _("skipped")
+    MISSED = "missed", _("missed")
+
+
 #: Steps that occupy a worker, or soon will: they count in ``ExecutionPlan.active_steps``, except hooks, which run
 #: beside whatever the plan does, even when it has stopped.
 ACTIVE_STEP_STATES = frozenset({StepState.READY, StepState.RUNNING, StepState.SUSPENDED, StepState.SKIPPING})

@@ -15,7 +15,7 @@ except ImportError as error:
         "Without the HTTP API, leave dynflow_app.urls out of your URLconf."
     ) from error
 
-from dynflow_app.api import views
+from dynflow_app.api import schedules, views
 
 if not (apps.is_installed("rest_framework") and apps.is_installed("django_filters")):
     raise ImproperlyConfigured("dynflow_app.urls needs 'rest_framework' and 'django_filters' in INSTALLED_APPS.")
@@ -28,6 +28,9 @@ _v1 = [
     path("plans/<str:plan_id>/explanation/", views.PlanExplanation.as_view(), name="explanation"),
     path("plans/<str:plan_id>/steps/", views.StepList.as_view(), name="steps"),
     path("plans/<str:plan_id>/steps/<str:number>/", views.StepDetail.as_view(), name="step"),
+    path("schedules/", schedules.ScheduleList.as_view(), name="schedules"),
+    path("schedules/<int:schedule_id>/", schedules.ScheduleDetail.as_view(), name="schedule"),
+    path("schedules/<int:schedule_id>/occurrences/", schedules.OccurrenceList.as_view(), name="occurrences"),
 ]
 
 urlpatterns = [path("v1/", include(_v1))]

@@ -16,12 +16,13 @@ from datetime import timedelta
 from django.db import connections
 from django.db.models import F
 
-from dynflow_app.models import Envelope, Event, ExecutionPlan, Leadership, Step, WorldKind
-from dynflow_app.orchestrator import inbox, timers
+from dynflow_app.models import Envelope, Event, ExecutionPlan, Leadership, Occurrence, Schedule, Step, WorldKind
+from dynflow_app.orchestrator import inbox, schedules, timers
 from dynflow_app.processes.registration import register
 from dynflow_app.states import StepState
 from dynflow_app.worker.pump import Pump
 
+FAR_AWAY = timedelta(days=36500)
 ROUNDS = 50
 """More turns than any plan of a test needs: whoever takes more goes round in circles."""
 
@@ -38,7 +39,7 @@ class Engine:
         """Let the orchestrator read its inbox until it is empty; returns how many envelopes there were."""
         total = 0
         for _ in range(ROUNDS):
-            read = inbox.run_once(self.term) + timers.run_once(self.term)
+            read = inbox.run_once(self.term) + timers.run_once(self.term) + schedules.run_once(self.term)
             if not read:
                 return total
             total += read
@@ -51,6 +52,10 @@ class Engine:
         Step.objects.filter(deadline_at__isnull=False).update(deadline_at=F("deadline_at") - step)
         Event.objects.update(due_at=F("due_at") - step)
         Envelope.objects.update(due_at=F("due_at") - step)
+        for part in (FAR_AWAY + step, -FAR_AWAY):  # in one go they would collide with each other
+            Occurrence.objects.update(due_at=F("due_at") - part)
+        for name in ("starts_at", "ends_at", "due_at", "next_at"):
+            Schedule.objects.exclude(**{name: None}).update(**{name: F(name) - step})
         ExecutionPlan.objects.update(start_at=F("start_at") - step, start_before=F("start_before") - step)
 
     def work(self, *queues: str, threads: int = 4) -> int:

@@ -13,6 +13,7 @@ from dynflow_app.actions.context import ActionRecord, PlanContext, PlannedAction
 from dynflow_app.actions.rate import Rate
 from dynflow_app.actions.retry import Retry
 from dynflow_app.engine.rescue import combine
+from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import PlanningError, StepTimeoutError, Suspend
 from dynflow_app.messages import SelfEvent
 from dynflow_app.states import OnConflict, Rescue
@@ -87,6 +88,8 @@ class BaseAction:
     """A dataclass, TypedDict or pydantic model that the input has to fit; checked when planned and before it runs."""
     Output: ClassVar[type | None] = None
     """As `Input`, for what ``run`` leaves; checked when it ends."""
+    schedule: ClassVar[Timing | None] = None
+    """`Every` or `Cron`: when a plan of this action is made by itself. Subclasses do not inherit it."""
     middleware: ClassVar[tuple[Any, ...]] = ()
     """What wraps the phases of this action: see `dynflow_app.actions.middleware`."""
 

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app.models import ExecutionPlan
-from dynflow_app.states import PlanResult, PlanState, StepState, WorldState
+from dynflow_app.states import OccurrenceOutcome, PlanResult, PlanState, ScheduleState, StepState, WorldState
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ _WORLD: dict[str, Badge] = {
     WorldState.ACTIVE: Badge("✓", _("Active"), "good"),
     WorldState.INVALIDATED: Badge("✕", _("Declared dead"), "bad"),
 }
+_SCHEDULE: dict[str, Badge] = {
+    ScheduleState.ACTIVE: Badge("↻", _("Active"), "good"),
+    ScheduleState.PAUSED: Badge("‖", _("Paused"), "warn"),
+    ScheduleState.ENDED: Badge("■", _("Ended"), "quiet"),
+}
+_OUTCOME: dict[str, Badge] = {
+    OccurrenceOutcome.FIRED: Badge("✓", _("Fired"), "good"),
+    OccurrenceOutcome.SKIPPED: Badge("⇥", _("Skipped"), "quiet"),
+    OccurrenceOutcome.MISSED: Badge("✕", _("Missed"), "warn"),
+}
 SILENT = Badge("!", _("Silent"), "bad")
 
 
@@ -87,6 +97,16 @@ def step_badge(state: str) -> Badge:
 def world_badge(state: str) -> Badge:
     """The badge of a process."""
     return _WORLD.get(state) or _unknown(state)
+
+
+def schedule_badge(state: str) -> Badge:
+    """The badge of a schedule."""
+    return _SCHEDULE.get(state) or _unknown(state)
+
+
+def outcome_badge(outcome: str) -> Badge:
+    """The badge of an occurrence."""
+    return _OUTCOME.get(outcome) or _unknown(outcome)
 
 
 def _running(counts: Mapping[str, int]) -> Badge:

@@ -13,3 +13,11 @@ class CanViewPlans(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Inactive users have no permission at all."""
         return request.user.has_perm("dynflow_app.view_executionplan")
+
+
+class CanViewSchedules(BasePermission):
+    """Users with Django's view permission on schedules."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Inactive users have no permission at all."""
+        return request.user.has_perm("dynflow_app.view_schedule")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.http import Http404
 from django.utils.http import parse_etags
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -31,7 +31,7 @@ from dynflow_app.models import ExecutionPlan, Step
 class ReadOnlyView(APIView):
     """Authentication, throttling and renderers are the project's; the rest is ours."""
 
-    permission_classes = (IsAuthenticated, CanViewPlans)
+    permission_classes: tuple[type[BasePermission], ...] = (IsAuthenticated, CanViewPlans)
     http_method_names = ["get", "head"]
     parameters: frozenset[str] = frozenset()
     """Query parameters it understands."""

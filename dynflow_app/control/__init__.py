@@ -12,6 +12,15 @@ from dynflow_app.control.freezing import freeze, unfreeze
 from dynflow_app.control.locking import release_locks
 from dynflow_app.control.making import rerun, revert, revert_preview
 from dynflow_app.control.resuming import resume, retry
+from dynflow_app.control.schedules import (
+    make_schedule,
+    pause_schedule,
+    preview,
+    resume_schedule,
+    run_now,
+    save_schedule,
+    skip_next,
+)
 from dynflow_app.control.skipping import skip, skip_preview
 from dynflow_app.control.stopping import abort, cancel, halt
 
@@ -22,14 +31,21 @@ __all__ = [
     "freeze",
     "halt",
     "in_bulk",
+    "make_schedule",
+    "pause_schedule",
+    "preview",
     "release_locks",
     "rerun",
     "resume",
+    "resume_schedule",
     "retry",
     "revert",
     "revert_preview",
+    "run_now",
+    "save_schedule",
     "send_event",
     "skip",
+    "skip_next",
     "skip_preview",
     "unfreeze",
 ]

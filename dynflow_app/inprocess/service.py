@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from dynflow_app import transport
+from dynflow_app.actions.resource import close_resources
 from dynflow_app.conf import settings
 from dynflow_app.models import World
 from dynflow_app.orchestrator.service import Orchestrator
@@ -36,6 +37,7 @@ class InProcessExecutor:
         finally:
             self._stop.set()
             orchestrator.join(timeout=settings.WORKER_STOP_TIMEOUT)
+            close_resources()
 
     def _orchestrate(self) -> None:
         Orchestrator(self._stop).run()

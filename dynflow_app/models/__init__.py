@@ -15,6 +15,7 @@ from dynflow_app.models.leadership import Leadership, Term
 from dynflow_app.models.limit import Limit
 from dynflow_app.models.prerequisite import Prerequisite
 from dynflow_app.models.resource_lock import ResourceLink, ResourceLock
+from dynflow_app.models.schedule import Occurrence, Schedule
 from dynflow_app.models.step import Attempt, Step
 from dynflow_app.models.sub_plans import SubPlans
 from dynflow_app.models.world import World, WorldKind
@@ -30,10 +31,12 @@ __all__ = [
     "HistoryEntry",
     "Leadership",
     "Limit",
+    "Occurrence",
     "OutputChunk",
     "Prerequisite",
     "ResourceLink",
     "ResourceLock",
+    "Schedule",
     "Step",
     "SubPlans",
     "Term",

@@ -103,6 +103,16 @@ class ExecutionPlan(models.Model):
     round = models.PositiveSmallIntegerField(
         _("round"), default=0, help_text=_("In which round of its parent it was made, or resumed.")
     )
+    schedule = models.ForeignKey(
+        "dynflow_app.Schedule",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="plans",
+        db_index=False,
+        verbose_name=_("schedule"),
+        help_text=_("Which made it."),
+    )
     singleton = models.CharField(
         _("singleton"), max_length=255, null=True, blank=True, help_text=_("Only one plan with this may be active.")
     )
@@ -146,6 +156,11 @@ class ExecutionPlan(models.Model):
                 fields=("ended_at", "id", "action"),
                 name="dynflow_plan_to_clean_up",
                 condition=models.Q(state="stopped", parent_step__isnull=True),
+            ),
+            models.Index(
+                fields=("schedule",),
+                name="dynflow_plan_of_schedule",
+                condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
             ),
             models.Index(
                 fields=("state", "created_at"),

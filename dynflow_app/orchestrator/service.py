@@ -13,7 +13,7 @@ from dynflow_app.conf import settings
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.models import Term
 from dynflow_app.models.base import is_outage
-from dynflow_app.orchestrator import inbox, recovery, sweep, timers
+from dynflow_app.orchestrator import inbox, recovery, schedules, sweep, timers
 from dynflow_app.orchestrator.leading import Leader
 from dynflow_app.processes.registration import guard_sessions
 from dynflow_app.processes.waiting import Backoff
@@ -87,7 +87,7 @@ class Orchestrator:
             due = timers.next_due()
             acted = 0
             if due is not None and due <= 0:
-                acted = inbox.run_once(term) + timers.run_once(term)
+                acted = inbox.run_once(term) + timers.run_once(term) + schedules.run_once(term)
             for duty in self._duties:
                 duty.run_if_due(term)
             if not acted:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from dynflow_app import probes, transport
 from dynflow_app.ledger import limiting
 from dynflow_app.ledger.releasing import adjust_active
-from dynflow_app.models import Envelope, ExecutionPlan, Limit, Step, Term
+from dynflow_app.models import Envelope, ExecutionPlan, Limit, Schedule, Step, Term
 from dynflow_app.models.base import ledger_alias, ledger_connection, now_sql, seconds_until_sql, skip_locked
 from dynflow_app.states import Alarm, StepState
 
@@ -34,7 +34,7 @@ _LATE = {
 def next_due() -> float | None:
     """Seconds until the next timer of any kind; zero or less if one is due, None if there is none. One statement."""
     connection = ledger_connection()
-    columns = ((Envelope, "due_at"), (Step, "alarm_at"), (Limit, "wakes_at"))
+    columns = ((Envelope, "due_at"), (Step, "alarm_at"), (Limit, "wakes_at"), (Schedule, "next_at"))
     union = " UNION ALL ".join(
         f"SELECT MIN({column}) AS at FROM {model._meta.db_table} WHERE {column} IS NOT NULL"  # noqa: S608 - names are ours
         for model, column in columns

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from django.db import DatabaseError, InterfaceError, connections
 
 from dynflow_app import __version__, transport
+from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_connection
@@ -73,6 +74,7 @@ class Daemon:
                 require_schema()
                 transport.get().check()
                 require_no_other_way(self._not_beside)
+                declare_schedules()
                 self._world = register(self._kind, self._queues)
             except (DatabaseError, InterfaceError) as error:
                 connections.close_all()

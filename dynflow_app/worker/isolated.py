@@ -23,6 +23,7 @@ from django.db import connections
 
 from dynflow_app import clock
 from dynflow_app.actions import registry
+from dynflow_app.actions.resource import close_resources
 from dynflow_app.exceptions import Abort, DynflowError, NotSerializableError
 from dynflow_app.ledger.recovery import MOST_LOSSES
 from dynflow_app.messages import Claimed, EndedAs, Outcome
@@ -229,6 +230,7 @@ def _live(connection: Connection, order: _Order) -> None:
     threading.Thread(target=_hear, args=(connection, invocation), name="dynflow-hear", daemon=True).start()
     channel = StepChannel(connection)
     outcome = order.run(order.step, order.outputs, invocation, channel)
+    close_resources()
     connections.close_all()
     sys.stdout.flush()
     sys.stderr.flush()

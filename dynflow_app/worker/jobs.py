@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+
 from django.db import connections
 
 from dynflow_app import clock, transport
+from dynflow_app.actions.resource import close_resources, close_resources_if_forked
 from dynflow_app.models import WorldKind
 from dynflow_app.processes.registration import Heartbeat, register, require_no_other_way, take_leave
 from dynflow_app.transport.rq import RqTransport
 from dynflow_app.worker.pump import Pump
 
+atexit.register(close_resources)  # of workers that run jobs in their own process
 SLICE = 60.0
 """Seconds after which a drain job claims no more, so that the worker can serve its other jobs and commands."""
 
@@ -33,6 +37,7 @@ def drain(queue: str) -> int:
             bell.ring_queues({queue: 1})
         return done
     finally:
+        close_resources_if_forked()
         heartbeat.stop()
         take_leave(world)
         connections.close_all()

@@ -23,7 +23,9 @@ from types import FrameType
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from dynflow_app import clock, probes, transport
+from dynflow_app.actions.resource import close_resources
 from dynflow_app.conf import settings
+from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.ledger.recovery import BATCH, reclaim
 from dynflow_app.models import World, WorldKind
@@ -122,6 +124,7 @@ class Supervisor:
                 require_no_other_way([WorldKind.EXECUTOR])
                 transport.get().check()
                 transport.get().listens(self._name, self._queues)
+                declare_schedules()
             except TransportError as error:
                 backoff.wait("Redis", error)
             except (DatabaseError, InterfaceError) as error:
@@ -269,6 +272,7 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         pump.run(burst=burst)
+        close_resources()
         code = 0
     except BaseException:
         _log.exception("child ended by an error", extra={"action": "child_failed"})

@@ -9,6 +9,8 @@ DYNFLOW_EXECUTOR       ``rq`` (default) or ``in-process``
 SECRET_KEY             required unless debugging
 DYNFLOW_CALLBACK_URL   where outside systems reach ``dynflow/callbacks/`` of this project, as an absolute address
 DYNFLOW_SETTINGS       further keys of the setting DYNFLOW, as JSON
+EVENTS_URL             Redis with the message bus of the example ``project.events``; unset leaves that app out
+EVENTS_STREAM          name of its stream, default ``events``
 DYNFLOW_DEBUG          ``1`` turns Django's debug mode on
 ALLOWED_HOSTS          comma separated; default this machine only
 """
@@ -92,6 +94,11 @@ INSTALLED_APPS = [
     "project.rex",
     "project.bench",
 ]
+
+EVENTS_URL = os.environ.get("EVENTS_URL", "")
+EVENTS_STREAM = os.environ.get("EVENTS_STREAM") or "events"
+if EVENTS_URL:
+    INSTALLED_APPS.append("project.events")
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

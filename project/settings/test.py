@@ -11,7 +11,8 @@ os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 # The base reads the environment prepared above.
 from project.settings.base import *
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]
+INSTALLED_APPS = list(dict.fromkeys([*INSTALLED_APPS, "project.events", "tests.testapp"]))
+DYNFLOW = {"DECLARE_SCHEDULES": False, **DYNFLOW}
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

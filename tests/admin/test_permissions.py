@@ -54,7 +54,7 @@ def test_viewers_and_even_superusers_only_look(model: str, client_name: str, req
     assert ExecutionPlan.objects.exists() or World.objects.exists()
 
 
-def test_only_plans_and_worlds_are_registered() -> None:
+def test_only_plans_schedules_and_worlds_are_registered() -> None:
     ours = {model.__name__ for model in admin.site._registry if model._meta.app_label == "dynflow_app"}
 
-    assert ours == {"ExecutionPlan", "World"}
+    assert ours == {"ExecutionPlan", "Schedule", "World"}

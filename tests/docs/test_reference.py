@@ -18,7 +18,9 @@ from dynflow_app.states import (
     ACTIVE_STEP_STATES,
     PLAN_TRANSITIONS,
     STEP_TRANSITIONS,
+    OccurrenceOutcome,
     PlanResult,
+    ScheduleState,
     WorldState,
 )
 from tests.docs.blocks import DOCS, REPOSITORY, table
@@ -100,6 +102,8 @@ def test_other_states() -> None:
 
     assert set(first_column("states.md", "## Plan results")) == set(PlanResult.values)
     assert set(first_column("states.md", "## World states")) == set(WorldState.values)
+    assert set(first_column("states.md", "## Schedule states")) == set(ScheduleState.values)
+    assert set(first_column("states.md", "## What became of an occurrence")) == set(OccurrenceOutcome.values)
     assert set(first_column("states.md", "## How an attempt ended")) == {kind.value for kind in EndedAs}
 
 

@@ -1,0 +1,64 @@
+"""The form in which people make and change schedules. Secrets in the input are shown masked, and kept if left so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from dynflow_app.actions import registry
+from dynflow_app.control.validating import require_valid
+from dynflow_app.masking import MASK, masked
+from dynflow_app.models import Schedule
+
+if TYPE_CHECKING:
+    ScheduleBase = forms.ModelForm[Schedule]
+else:
+    ScheduleBase = forms.ModelForm
+
+
+class ScheduleForm(ScheduleBase):
+    """A schedule that no code declares."""
+
+    action = forms.ChoiceField(label=_("action"))
+
+    class Meta:
+        model = Schedule
+        fields = (
+            "label", "action", "input", "every", "cron", "time_zone", "overlap", "missed", "window", "jitter",
+            "starts_at", "ends_at", "limit", "purpose",
+        )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Django's own
+        super().__init__(*args, **kwargs)
+        if "action" not in self.fields:  # to look at only
+            return
+        names = [registry.action_name(action) for action in registry.all_classes()]
+        if self.instance.pk and self.instance.action not in names:
+            names.append(self.instance.action)
+        self.fields["action"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+        self._stored = self.instance.input
+        self.initial["input"] = masked(self._stored)
+
+    def clean_input(self) -> Any:
+        """What was left masked is as it was."""
+        return _unmasked(self.cleaned_data["input"], self._stored)
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc] # Django's own hook, which the stubs leave out
+        if not self.errors:
+            try:
+                require_valid(self.instance)
+            except ValidationError as error:
+                self.add_error(None, error)
+
+
+def _unmasked(given: Any, stored: Any) -> Any:
+    if isinstance(given, dict) and isinstance(stored, dict):
+        return {key: stored[key] if item == MASK and key in stored else _unmasked(item, stored.get(key))
+                for key, item in given.items()}  # fmt: skip
+    if isinstance(given, list) and isinstance(stored, list) and len(given) == len(stored):
+        return [_unmasked(item, old) for item, old in zip(given, stored, strict=True)]
+    return stored if given == MASK else given
