@@ -123,7 +123,7 @@ def test_a_connection_lost_before_the_exit_code_leaves_the_outcome_open(tmp_path
 
     result, *_ = with_server(tmp_path, scenario)
 
-    assert (result.status, result.exit_code) == (Status.UNREACHABLE, None)
+    assert (result.status, result.exit_code) == (Status.LOST, None)
     assert result.error.startswith("the connection was lost")
     assert "may still be running" in result.error
 
