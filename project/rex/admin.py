@@ -44,7 +44,7 @@ class ReportAdmin(ReadOnlyAdmin):
     @admin.display(description=_("counts"))
     def summary(self, report: Report) -> str:
         """Write the counts as *198 succeeded, 2 failed*."""
-        return ", ".join(f"{count} {HostStatus(status).label}" for status, count in report.counts.items())
+        return ", ".join(f"{count} {HostStatus(status).label}" for status, count in report.totals.items())
 
     @admin.display(description=_("plan"))
     def plan(self, report: Report) -> str:

@@ -42,6 +42,11 @@ class Line(TypedDict):
     error: str
 
 
+def in_order(counts: dict[str, int]) -> dict[str, int]:
+    """Numbers of hosts by status, in the order of `HostStatus`."""
+    return {str(status): counts[status] for status in HostStatus if status in counts}
+
+
 class ReportManager(models.Manager["Report"]):
     """Making reports."""
 
@@ -97,6 +102,11 @@ class Report(models.Model):
         return bool(self.counts.get(HostStatus.SUCCEEDED, 0) == self.hosts)
 
     @property
+    def totals(self) -> dict[str, int]:
+        """`counts` in the order of `HostStatus`; PostgreSQL has an order of its own."""
+        return in_order(self.counts)
+
+    @property
     def lines(self) -> list[Line]:
         """All hosts in the order of the inventory."""
         rows: list[Any] = list(self.results.values("host", "status", "exit_code", "seconds", "error"))
@@ -105,8 +115,7 @@ class Report(models.Model):
     def count(self) -> dict[str, int]:
         """How many hosts have which status now."""
         rows = self.results.order_by().values_list("status").annotate(Count("id"))
-        numbers = dict(rows)
-        return {str(status): numbers[status] for status in HostStatus if status in numbers}
+        return in_order(dict(rows))
 
     def close(self) -> None:
         """Write the totals; nothing is expected any more."""

@@ -181,7 +181,8 @@ def cancelled_while_running(engine: Engine, plan: ExecutionPlan, output: Callabl
             control.cancel(plan, by="ada")
             engine.decide()
         thread.join()
-    engine.pass_time(1)
+    engine.run(plan)
+    engine.pass_time(1)  # free places are filled a moment later
     engine.run(plan)
 
 

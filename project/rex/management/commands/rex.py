@@ -127,10 +127,10 @@ class Command(BaseCommand):
             "plan_id": str(plan.pk),
             "command": report.command,
             "hosts": report.hosts,
-            "counts": report.counts,
+            "counts": report.totals,
             "results": report.lines,
         }
-        text = results_text(document["results"], report.counts)
+        text = results_text(document["results"], report.totals)
         self.stdout.write(json.dumps(document, indent=2) if as_json else text)
         if plan.result in (PlanResult.CANCELLED, PlanResult.ERROR):
             raise CommandError(f"Plan {plan.pk} ended with the result {plan.result}.", returncode=EXIT_FAILED)
