@@ -14,7 +14,7 @@ from dynflow_app.actions.retry import Retry
 from dynflow_app.actions.sub_plans import SubPlansAction
 from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Event
-from dynflow_app.states import Rescue
+from dynflow_app.states import OnConflict, Rescue
 
 __version__ = "0.1.0"
-__all__ = ["BaseAction", "Cancel", "Event", "PollingAction", "Rate", "Rescue", "Retry", "SubPlansAction"]
+__all__ = ["BaseAction", "Cancel", "Event", "OnConflict", "PollingAction", "Rate", "Rescue", "Retry", "SubPlansAction"]

@@ -15,7 +15,7 @@ from dynflow_app.actions.retry import Retry
 from dynflow_app.engine.rescue import combine
 from dynflow_app.exceptions import PlanningError, StepTimeoutError, Suspend
 from dynflow_app.messages import SelfEvent
-from dynflow_app.states import Rescue
+from dynflow_app.states import OnConflict, Rescue
 
 HOOKS = ("on_success", "on_failure", "on_stopped", "on_paused")
 """Methods without arguments that workers call when the plan has stopped or paused."""
@@ -67,6 +67,11 @@ class BaseAction:
     """How many steps with this key may run (or be suspended) at once; None for no limit."""
     rate_limit: ClassVar[Rate | None] = None
     """How many steps with this key may start per time; None for no limit."""
+
+    on_conflict: ClassVar[OnConflict] = OnConflict.WAIT
+    """What becomes of the plan if something that this action locks is not free when the plan is to start."""
+    singleton: ClassVar[bool] = False
+    """Of an entry action: whether only one plan of it may be active, that is neither scheduled, paused nor stopped."""
 
     weight: ClassVar[float] = 1.0
     """Share of its run step in the progress of the plan."""
@@ -130,6 +135,15 @@ class BaseAction:
     def concurrence(self) -> AbstractContextManager[None]:
         """``with self.concurrence():`` what is planned inside runs side by side (as does the body of ``plan``)."""
         return self._planning("concurrence").block("concurrence")
+
+    def lock(self, resource: object, *, shared: bool = False) -> None:
+        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops:
+        for itself, or `shared` with others that do the same. Exclusive wins. Raises `PlanningError`."""
+        self._planning("lock").lock(self, resource, shared=shared)
+
+    def link(self, resource: object) -> None:
+        """Let the plan be found at `resource`, without keeping others from it. Raises `PlanningError`."""
+        self._planning("link").link(resource)
 
     # --- in run() and finalize() -----------------------------------------------------------------------------
 
@@ -200,6 +214,11 @@ class BaseAction:
             raise ValueError(f"send_event({name!r}): the name is text of 1 to 100 characters.")
         event = SelfEvent(name=name, data=data, after=_seconds(after, "after") or 0.0)
         self._running("send_event").send_to_self(event)
+
+    def unlock(self, resource: object) -> None:
+        """Release the plan's lock of `resource` now rather than when it stops; counts once this invocation has ended
+        without an error. Does nothing if the plan has no such lock. Raises `PlanningError`."""
+        self._running("unlock").unlock(resource)
 
     def callback_url(self, name: str = "callback", *, expires_in: timedelta | float = timedelta(days=1)) -> str:
         """A signed URL, good for one POST, by which an outside system sends the event `name` to this step.

@@ -14,12 +14,13 @@ from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum, V
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Left
 
-from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, Step
+from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, ResourceLock, Step
 from dynflow_app.progress import SUMS
 from dynflow_app.states import StepState
 
 SHOWN_MESSAGE = 2000
 SHOWN_ATTEMPTS = 100
+SHOWN_LOCKS = 100
 SHOWN_OUTPUT = 64 * 1024
 
 
@@ -116,6 +117,11 @@ def steps() -> QuerySet[Step]:
         error_class=KeyTextTransform("class", "error"),
         error_message=Left(KeyTextTransform("message", "error"), SHOWN_MESSAGE),
     )
+
+
+def locks_of(plan: ExecutionPlan) -> list[ResourceLock]:
+    """What a plan locks or locked, in the order of planning; no query if it never asked for anything."""
+    return list(ResourceLock.objects.filter(plan=plan).order_by("id")[:SHOWN_LOCKS]) if plan.has_locks else []
 
 
 def step(plan_id: UUID, number: int) -> Step | None:

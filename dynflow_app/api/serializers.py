@@ -12,7 +12,7 @@ from dynflow_app import clock
 from dynflow_app.actions.middleware import presented
 from dynflow_app.api.queries import Counts
 from dynflow_app.explaining import Finding
-from dynflow_app.models import ExecutionPlan, Step, SubPlans
+from dynflow_app.models import ExecutionPlan, ResourceLock, Step, SubPlans
 from dynflow_app.progress import eta, ratio
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
 
@@ -54,6 +54,18 @@ def error_of(row: Any) -> dict[str, Any] | None:
     """Class and message, if there was an error."""
     found = {"class": row.error_class, "message": row.error_message}
     return found if found["class"] or found["message"] else None
+
+
+def lock_body(lock: ResourceLock) -> dict[str, Any]:
+    """A lock as its plan, and the pages of what it locks, show it."""
+    since = lock.held_at or lock.queued_at or lock.created_at
+    return {
+        "plan": str(lock.plan_id),
+        "resource": lock.resource,
+        "shared": lock.is_shared,
+        "state": lock.state,
+        "since": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
 
 
 class Linked:
@@ -134,10 +146,14 @@ class PlanDetailSerializer(PlanSerializer):
     eta_seconds = serializers.SerializerMethodField()
     sub_plans = serializers.SerializerMethodField()
     after = serializers.SerializerMethodField()
+    locks = serializers.SerializerMethodField()
 
     class Meta(PlanSerializer.Meta):
-        fields = (*PlanSerializer.Meta.fields, "eta_seconds", "sub_plans", "after")
+        fields = (*PlanSerializer.Meta.fields, "eta_seconds", "sub_plans", "after", "locks")
         read_only_fields = fields
+
+    def get_locks(self, plan: ExecutionPlan) -> list[dict[str, Any]]:
+        return [lock_body(lock) for lock in self.context["locks"]]
 
     def get_sub_plans(self, plan: ExecutionPlan) -> list[dict[str, int]]:
         rows = SubPlans.objects.filter(step__plan=plan).order_by("step_id")[:MOST]

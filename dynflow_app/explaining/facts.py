@@ -59,6 +59,8 @@ class Facts:
     action: str
     state: str
     is_frozen: bool
+    is_waiting: bool
+    has_locks: bool
     error_class: str | None
     error_message: str | None
     now: datetime
@@ -180,7 +182,7 @@ def look(plan_id: UUID) -> Facts | None:
     """Begin a look at a plan; None if it is gone."""
     row = (
         ExecutionPlan.objects.filter(pk=plan_id)
-        .values_list("id", "action", "state", "is_frozen")
+        .values_list("id", "action", "state", "is_frozen", "is_waiting", "has_locks")
         .annotate(**_ERROR, now=Now())
         .first()
     )

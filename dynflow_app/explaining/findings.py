@@ -21,6 +21,7 @@ class FindingCode(StrEnum):
     WORKERS_SUSPENDED = "workers_suspended"
     QUEUE_BACKED_UP = "queue_backed_up"
     HELD_BY_LIMIT = "held_by_limit"
+    LOCK_WAITS = "lock_waits"
     WORKER_LOST = "worker_lost"
     STOPPING = "stopping"
     CLASS_MISSING = "class_missing"

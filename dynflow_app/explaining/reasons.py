@@ -8,6 +8,7 @@ from typing import Any
 
 from dynflow_app.explaining.facts import MOST_COUNTED, Facts
 from dynflow_app.explaining.findings import Finding, FindingCode, counted, due, error_text, exactly, name, span
+from dynflow_app.explaining.locking import locks
 from dynflow_app.explaining.processes import LATE, queues, services
 from dynflow_app.models import Limit
 from dynflow_app.states import Alarm, PlanState, StepState, StopRequest
@@ -29,6 +30,7 @@ def reasons(facts: Facts) -> Iterator[Finding]:
     if not facts.is_moving:
         yield from services(facts)
     yield from queues(facts)
+    yield from locks(facts)
     yield from _held(facts)
     yield from _running(facts)
     yield from _suspended(facts)

@@ -81,6 +81,9 @@ class ExecutionPlan(models.Model):
     is_waiting = models.BooleanField(
         _("is waiting"), default=False, help_text=_("Whether it may start as soon as other plans allow it.")
     )
+    has_locks = models.BooleanField(
+        _("has locks"), default=False, help_text=_("Whether it asked for resources when it was planned.")
+    )
     parent_step = models.ForeignKey(
         "dynflow_app.Step",
         models.CASCADE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dynflow_app.actions.middleware import presented
@@ -43,6 +43,8 @@ class Preview:
 
     actions: tuple[ActionPreview, ...]
     steps: tuple[StepPreview, ...]
+    locks: dict[str, str] = field(default_factory=dict)
+    """Resources that the plan would lock, to *exclusive* or *shared*."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,6 +87,7 @@ def preview_of(draft: Draft) -> Preview:
             )
             for step in draft.steps
         ),
+        locks={lock.name: "shared" if lock.is_shared else "exclusive" for lock in draft.locks.values()},
     )
 
 

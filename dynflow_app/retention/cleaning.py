@@ -61,7 +61,8 @@ def clean_up(
 
     `archive`, which is open, gets them before. `limit`: at most so many plans; sub-plans, which go with their parents,
     do not count. `rest`: after each batch it sleeps so many times as long as the batch took. A plan stays if it, or a
-    plan below it, moves, has hooks to call, is waited for by another plan, or is protected by a row of the project.
+    plan below it, moves, has hooks to call or locks to release, is waited for by another plan, or is protected by a
+    row of the project.
 
     Each batch is a transaction of its own, so not inside another. Raises `ArchiveError` and `SchemaOutdatedError`.
     """

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import CASCADE, DO_NOTHING, SET_NULL, Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
-from dynflow_app.models import ExecutionPlan, Prerequisite, Step
+from dynflow_app.models import ExecutionPlan, Prerequisite, ResourceLock, Step
 from dynflow_app.models.base import ledger_connection
 from dynflow_app.retention.tables import references
 from dynflow_app.states import ACTIVE_STEP_STATES, LIVE_PLAN_STATES, Phase, PlanState
@@ -70,11 +70,12 @@ def weights(plan_ids: Collection[UUID]) -> dict[UUID, int]:
 
 
 def staying(plans: QuerySet[ExecutionPlan]) -> QuerySet[ExecutionPlan]:
-    """Those of `plans` that must not go: they move, or have hooks to call, or live plans wait for them, or rows of the
-    project protect them."""
+    """Those of `plans` that must not go: they move, or have hooks to call or locks to release, or live plans wait for
+    them, or rows of the project protect them."""
     awaiting = Prerequisite.objects.filter(after=OuterRef("pk"), plan__state__in=LIVE_PLAN_STATES)
     hooks = Step.objects.filter(plan=OuterRef("pk"), phase=Phase.HOOK, state__in=ACTIVE_STEP_STATES)
-    condition = ~Q(state=PlanState.STOPPED) | Q(Exists(awaiting)) | Q(Exists(hooks))
+    locks = ResourceLock.objects.live().filter(plan=OuterRef("pk"))
+    condition = ~Q(state=PlanState.STOPPED) | Q(Exists(awaiting)) | Q(Exists(hooks)) | Q(Exists(locks))
     for reference in references():
         if reference.on_delete not in (CASCADE, SET_NULL, DO_NOTHING):
             condition |= Q(Exists(reference.rows.filter(**{reference.path: OuterRef("pk")})))

@@ -16,7 +16,17 @@ from django.db.models import Model
 
 from dynflow_app.actions.middleware import presented
 from dynflow_app.masking import masked
-from dynflow_app.models import Action, Attempt, Event, ExecutionPlan, HistoryEntry, OutputChunk, Step
+from dynflow_app.models import (
+    Action,
+    Attempt,
+    Event,
+    ExecutionPlan,
+    HistoryEntry,
+    OutputChunk,
+    ResourceLink,
+    ResourceLock,
+    Step,
+)
 
 FORMAT = "dynflow-plan/1"
 BEGINNING = f'{{"format":"{FORMAT}",'
@@ -74,6 +84,11 @@ _SECTIONS = {
         HistoryEntry, "plan_id", ("id",),
         {"verb": "verb", "step": "step_number"} | _same("actor", "reason", "at"),
     ),
+    "locks": _Section(
+        ResourceLock, "plan_id", ("id",),
+        _same("resource", "is_shared", "state", "queued_at", "held_at", "released_at", "reason"),
+    ),
+    "links": _Section(ResourceLink, "plan_id", ("id",), _same("resource")),
     "logs": _Section(
         OutputChunk, "action__plan_id", ("action__number", "id"),
         {"action": "action__number"} | _same("attempt", "text", "created_at"),

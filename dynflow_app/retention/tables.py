@@ -19,6 +19,8 @@ from dynflow_app.models import (
     HistoryEntry,
     OutputChunk,
     Prerequisite,
+    ResourceLink,
+    ResourceLock,
     Step,
     SubPlans,
 )
@@ -33,6 +35,8 @@ OWNED: dict[type[Model], str] = {
     Envelope: "plan",
     HistoryEntry: "plan",
     Prerequisite: "plan",
+    ResourceLock: "plan",
+    ResourceLink: "plan",
     Step: "plan",
     Gate: "plan",
     Action: "plan",

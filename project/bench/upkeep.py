@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from statistics import median
@@ -51,13 +52,13 @@ def cleanup(system: System, count: int) -> Figures:
         alone.append(_steps_per_second(system))
         latencies["alone"] += [single(system)[0] for _ in range(SINGLES)]
         with system.beside("dynflow_cleanup", "--older-than", "30d") as process:
-            before, began = _wait_for_progress(system), time.perf_counter()
+            before, began = _wait_for_progress(process), time.perf_counter()
             beside.append(_steps_per_second(system))
             latencies["beside"] += [single(system)[0] for _ in range(SINGLES)]
             deleted.append((before - _past()) / (time.perf_counter() - began))
             process.send_signal(signal.SIGTERM)
     rest, began = _past(), time.perf_counter()
-    with system.beside("dynflow_cleanup", "--older-than", "30d") as process:
+    with system.beside("dynflow_cleanup", "--older-than", "30d", "--rest", "0") as process:
         process.wait()
     return {
         "steps_per_second_alone": median(alone),
@@ -95,10 +96,10 @@ def _past() -> int:
     return ExecutionPlan.objects.filter(action__startswith="project.bench.actions.Past").count()
 
 
-def _wait_for_progress(system: System) -> int:
+def _wait_for_progress(process: subprocess.Popen[bytes]) -> int:
     """Until the clean-up has begun; returns how many plans are left."""
     before = _past()
-    while (left := _past()) == before:
+    while (left := _past()) == before and process.poll() is None:
         time.sleep(0.05)
     return left
 

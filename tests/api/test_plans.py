@@ -68,8 +68,10 @@ def test_body(viewer: APIClient) -> None:
         "eta_seconds": None,
         "sub_plans": [],
         "after": [],
+        "locks": [],
     }
-    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - {"eta_seconds", "sub_plans", "after"}
+    of_details = {"eta_seconds", "sub_plans", "after", "locks"}
+    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - of_details
 
 
 def test_progress_is_weighted_and_tells_the_time_left(viewer: APIClient) -> None:

@@ -42,6 +42,7 @@ from tests.factories import (
 )
 from tests.fundamentals.old_plans import clean, left, old_plan, records, sub_plan
 from tests.support import wait_until
+from tests.testapp import many
 from tests.testapp.journal import Journal
 from tests.testapp.undo import RowsOfDeeds
 
@@ -205,3 +206,19 @@ def test_the_action_ends_between_two_batches_when_it_is_cancelled(
     # then it was cancelled, and what was left is left
     assert outcome(plan) == "stopped/cancelled"
     assert ExecutionPlan.objects.exclude(pk=plan.pk).count() == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sub_plans_that_really_ran_go_with_their_parent(engine: Engine, journal: Journal) -> None:
+    # given a parent that ran with twenty sub-plans, and a younger one
+    parent = engine.run(trigger(many.Parent, names=[f"c{n}" for n in range(20)]))
+    assert outcome(parent) == "stopped/success"
+    ExecutionPlan.objects.update(ended_at=clock.now() - timedelta(days=31))
+    young = engine.run(trigger(many.Parent, names=["d"]))
+
+    # when it is cleaned up, in whatever batches
+    assert clean(batch=6) == {"plans": 1, "sub_plans": 20}
+
+    # then the younger family is whole
+    assert left() == {young, young.steps.get(phase="run").children.get()}
+    assert SubPlans.objects.get().step.plan == young

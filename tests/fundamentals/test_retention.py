@@ -16,23 +16,19 @@ from dynflow_app.actions import registry
 from dynflow_app.models import (
     ExecutionPlan,
     Prerequisite,
+    ResourceLock,
     Step,
-    SubPlans,
 )
 from dynflow_app.retention import Selection, clean_up
 from dynflow_app.retention.action import Cleanup
 from dynflow_app.retention.selection import rules
 from dynflow_app.states import PlanState
-from dynflow_app.triggering import trigger
-from tests.engine import Engine, outcome
 from tests.factories import (
     AttemptFactory,
     PlanFactory,
     StepFactory,
     add_steps,
 )
-from tests.testapp import many
-from tests.testapp.journal import Journal
 from tests.testapp.models import Bill, Note, Server
 
 if TYPE_CHECKING:
@@ -231,6 +227,14 @@ def test_a_plan_with_hooks_to_call_stays() -> None:
     assert clean() == {"plans": 1}
 
 
+def test_a_plan_with_locks_to_release_stays() -> None:
+    held = ResourceLock.objects.create(plan=old_plan(), resource="text:rack", state="held", place=1)
+
+    assert clean() == {}
+    ResourceLock.objects.filter(pk=held.pk).update(state="released", place=None)
+    assert clean() == {"plans": 1}
+
+
 def test_foreign_keys_of_the_project_are_respected() -> None:
     # given rows of the project that refer to plans, in three ways
     plans = [old_plan() for _ in range(3)]
@@ -277,19 +281,3 @@ def test_what_others_have_locked_is_left_for_the_next_time() -> None:
         thread.join()
     assert clean() == {"plans": 1, "sub_plans": 1}
     assert other not in left()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_sub_plans_that_really_ran_go_with_their_parent(engine: Engine, journal: Journal) -> None:
-    # given a parent that ran with twenty sub-plans, and a younger one
-    parent = engine.run(trigger(many.Parent, names=[f"c{n}" for n in range(20)]))
-    assert outcome(parent) == "stopped/success"
-    ExecutionPlan.objects.update(ended_at=clock.now() - timedelta(days=31))
-    young = engine.run(trigger(many.Parent, names=["d"]))
-
-    # when it is cleaned up, in whatever batches
-    assert clean(batch=6) == {"plans": 1, "sub_plans": 20}
-
-    # then the younger family is whole
-    assert left() == {young, young.steps.get(phase="run").children.get()}
-    assert SubPlans.objects.get().step.plan == young
