@@ -231,6 +231,20 @@ def test_a_plan_that_is_cancelled_before_it_began_has_a_report_too(engine: Engin
     assert Report.objects.get(plan_id=plan.pk).counts == {"cancelled": 2}
 
 
+def test_halting_says_lost_of_hosts_that_had_begun(engine: Engine) -> None:
+    # given a host whose worker died, and one that waits for a worker
+    plan = trigger(RunOnHosts, hosts(2), "true")
+    engine.decide()
+    engine.work()
+    engine.decide()
+    lose(1)
+
+    # when the plan is halted, then nobody waits for either
+    control.halt(plan)
+    engine.run(plan)
+    assert statuses(plan) == {"h0": "lost", "h1": "cancelled"}
+
+
 # --- once more -----------------------------------------------------------------------------------------------------
 
 
