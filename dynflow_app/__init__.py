@@ -16,7 +16,7 @@ from dynflow_app.actions.sub_plans import SubPlansAction
 from dynflow_app.engine.timing import Cron, Every
 from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Event
-from dynflow_app.states import Missed, Overlap, Rescue
+from dynflow_app.states import Missed, OnConflict, Overlap, Rescue
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Event",
     "Every",
     "Missed",
+    "OnConflict",
     "Overlap",
     "PollingAction",
     "Rate",

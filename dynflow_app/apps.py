@@ -20,6 +20,7 @@ class DynflowConfig(AppConfig):
 
     def ready(self) -> None:
         from dynflow_app import checks, receivers  # they import models, which are ready only now
+        from dynflow_app.retention import action  # noqa: F401 - so that workers know it
 
         checks.register()
         receivers.connect()

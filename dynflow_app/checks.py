@@ -117,9 +117,9 @@ def _expectation(key: str, value: Any) -> str:
     if value is None:
         return "" if type(None) in getattr(kind, "__args__", ()) else "a number"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value <= 0:
+    if not is_number or not value > 0:  # NaN is neither
         return "a number above zero"
-    return "" if kind is float or isinstance(value, int) else "a whole number above zero"
+    return "" if kind in (float, float | None) or isinstance(value, int) else "a whole number above zero"
 
 
 def check_queues(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -233,7 +233,7 @@ def check_time_zones(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def check_plans_in_flight(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W010: actions of plans in flight that this code cannot run. Silent if the database cannot tell."""
-    if not registry.all_classes():  # thin settings of an orchestrator
+    if all(each.__module__.startswith("dynflow_app.") for each in registry.all_classes()):  # an orchestrator's settings
         return []
     connection = connections[ledger_alias()]
     was_open = connection.connection is not None

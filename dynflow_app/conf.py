@@ -63,6 +63,8 @@ class Defaults:
     """Where outside systems reach our callbacks, such as ``https://example.org/dynflow/callbacks/``. Empty: nowhere."""
     DECLARE_SCHEDULES: bool = True
     """Whether schedules that actions declare become rows. Off for copies of a system that must not act."""
+    KEEP_FOR: float | None = None
+    """Days after which a stopped plan may be cleaned up, if its action does not say. None: it is kept for ever."""
     AUTO_RESCUE: bool = True
     """Whether a plan does by itself what the rescue strategies of its failed actions suggest; otherwise it pauses."""
 

@@ -18,8 +18,19 @@ from dynflow_app.engine.flow import Node
 from dynflow_app.engine.graph import Graph
 from dynflow_app.exceptions import PlanningError, WrongStateError
 from dynflow_app.ledger.limiting import declare, limit_key_of
+from dynflow_app.ledger.locking import copied
 from dynflow_app.messages import EndedAs, EnvelopeKind
-from dynflow_app.models import Action, Attempt, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models import (
+    Action,
+    Attempt,
+    Dependency,
+    Envelope,
+    ExecutionPlan,
+    Gate,
+    ResourceLink,
+    ResourceLock,
+    Step,
+)
 from dynflow_app.planning import insert
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import encode_input
@@ -87,6 +98,7 @@ def rerun(
     graph = _graph(plan)
     done = _done(steps, graph, from_step) if from_step else []
     made = _plan(plan, MadeAs.RERUN, triggered_by, label=plan.label, fail_fast=plan.fail_fast, hooks=plan.hooks)
+    made.singleton = plan.singleton
     actions = _actions(old_actions, made, done={step.action_id for step in done})
     copies = {step.pk: _step(step, actions[step.action_id]) for step in steps}
     if input is not None:
@@ -185,6 +197,7 @@ def _plan(source: ExecutionPlan, made_as: MadeAs, triggered_by: str, **fields: A
         priority=source.priority,
         tags=source.tags,
         made_from=source,
+        has_locks=source.has_locks,
         made_as=made_as,
         triggered_by=triggered_by,
         **fields,
@@ -260,6 +273,10 @@ def _store(
     insert(Step, list(steps.values()))
     insert(Dependency, list(_dependencies(graph, gates, steps)))
     insert(Attempt, list(attempts))
+    if plan.made_from is not None:
+        locks, links = copied(plan.made_from, plan)
+        insert(ResourceLock, locks)
+        insert(ResourceLink, links)
     insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
 
 

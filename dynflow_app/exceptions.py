@@ -32,6 +32,10 @@ class WrongStateError(DynflowError):
     """The state of the plan or step forbids this verb; ``state`` holds the state found."""
 
 
+class AlreadyActiveError(DynflowError):
+    """Another plan of this singleton action is active; ``plan_id`` holds its key, if it could be seen."""
+
+
 class DuplicateEventError(WrongStateError):
     """An event with this key was sent before; nothing was stored."""
 
@@ -62,6 +66,10 @@ class MissingReferenceError(DynflowError):
 
 class WaitTimeoutError(DynflowError):
     """The plan did not end in the given time. It goes on regardless."""
+
+
+class ArchiveError(DynflowError):
+    """The archive of a clean-up cannot be written. No plan was deleted that is not in it."""
 
 
 class LostLeadershipError(DynflowError):

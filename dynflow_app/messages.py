@@ -17,6 +17,8 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
+    RELEASED = "released"
+    """Locks of the plan are to be released, or it has to leave the line."""
     CANCEL_CHILDREN = "cancel children"
     """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
     ABORT_CHILDREN = "abort children"
@@ -120,6 +122,8 @@ class Outcome:
     event_id: int | None = None
     """The event that was handled; it goes with the outcome."""
     sent: list[SelfEvent] | None = None
+    unlocked: list[str] | None = None
+    """Resources whose locks the plan does not need any more."""
     wakes_below: int | None = None
     """Of a step with sub-plans: it goes on when fewer of them than this move."""
     progress: float | None = None

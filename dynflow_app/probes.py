@@ -30,6 +30,8 @@ class Probe(Enum):
     FINALIZE_RETURNED = "finalize_returned"
     TIMERS_FIRED = "timers_fired"
     SCHEDULES_FIRED = "schedules_fired"
+    PLANS_ARCHIVED = "plans_archived"
+    PLANS_DELETED = "plans_deleted"
     SUB_PLANS_MADE = "sub_plans_made"
 
 

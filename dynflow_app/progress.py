@@ -21,6 +21,13 @@ FEWEST_PROGRESS = 0.1
 _DONE = Case(
     When(state__in=TERMINAL_STEP_STATES, then=F("weight")),
     When(state=StepState.PENDING, then=Value(0.0)),
+    When(
+        sub_plans__total__gt=0,
+        then=F("weight")
+        * (F("sub_plans__success") + F("sub_plans__warning") + F("sub_plans__error") + F("sub_plans__cancelled"))
+        * 1.0
+        / F("sub_plans__total"),
+    ),
     default=F("weight") * F("progress"),
 )
 _COUNTED = Q(phase__in=COUNTED_PHASES)
@@ -36,8 +43,8 @@ def ratio(done_weight: float, weight_sum: float, *, is_stopped: bool) -> float:
 def progress_of(plans: Iterable[ExecutionPlan]) -> dict[UUID, float]:
     """How much of each plan is done, from 0 to 1, not rounded. One query for any number of plans.
 
-    A step that ended counts with its whole weight, one that waits for others not at all, and any other as far as it
-    said it is. Steps outside the flow (rescue, skip, hooks) do not count.
+    A step that ended counts with its whole weight, one that waits for others not at all, one with sub-plans by how many
+    of them ended, and any other as far as it said it is. Steps outside the flow (rescue, skip, hooks) do not count.
     """
     given = list(plans)
     steps = Step.objects.filter(plan__in=[plan.pk for plan in given]).order_by()

@@ -119,6 +119,23 @@ class EventState(TextChoices):
     DROPPED = "dropped", _("dropped")
 
 
+class OnConflict(TextChoices):
+    """What becomes of a plan that cannot have its locks when it is to start."""
+
+    WAIT = "wait", _("wait")
+    FAIL = "fail", _("fail")
+    SKIP = "skip", _("skip")
+
+
+class LockState(TextChoices):
+    """Where in its life a lock is. *Requested*: its plan is not to start yet, so it is not in line."""
+
+    REQUESTED = "requested", _("requested")
+    WAITING = "waiting", _("waiting")
+    HELD = "held", _("held")
+    RELEASED = "released", _("released")
+
+
 class MadeAs(TextChoices):
     """How a plan was made from another."""
 
@@ -179,6 +196,8 @@ ASIDE_PHASES = frozenset({Phase.RESCUE, Phase.SKIP, Phase.HOOK})
 COUNTED_PHASES = frozenset({Phase.RUN, Phase.REVERT, Phase.FINALIZE})
 #: Suspended steps with one of these alarms did not suspend themselves, so no event is delivered to them.
 DEAF_ALARMS = frozenset({Alarm.RETRY, Alarm.PARKED})
+#: Plans that keep another one of the same singleton from being active; the ledger has a constraint for it.
+SINGLETON_STATES = frozenset({PlanState.PLANNING, PlanState.PLANNED, PlanState.RUNNING})
 #: Plans an operator or a process may still change.
 LIVE_PLAN_STATES = frozenset(PlanState) - {PlanState.STOPPED}
 

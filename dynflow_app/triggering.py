@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.arguments import encode
-from dynflow_app.exceptions import PlanningError
+from dynflow_app.exceptions import AlreadyActiveError, PlanningError
 from dynflow_app.ledger.errors import describe
+from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
-from dynflow_app.planning import Draft, insert, queue_of, store, store_unplanned
+from dynflow_app.planning import Draft, Preview, insert, preview_of, queue_of, store, store_unplanned
 from dynflow_app.states import PlanResult, PlanState
 
 LONGEST_TEXT = 255
@@ -85,7 +86,7 @@ def trigger(
         except DatabaseError as error:
             if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
                 return known
-            failure = error
+            failure = _explained(error, [plan])
         except Exception as error:
             failure = error
         if failure is None:
@@ -96,6 +97,21 @@ def trigger(
     if failure is not None:
         raise failure
     return plan
+
+
+def preview(
+    action_class: type[BaseAction], *args: Any, options: TriggerOptions | None = None, **kwargs: Any
+) -> Preview:
+    """What `trigger` would plan, as plain values; nothing is stored.
+
+    Runs the plan phase behind a savepoint that is rolled back, so what ``plan()`` writes to the ledger's database is
+    undone, and what it does elsewhere is not. Raises what ``plan()`` raises. Of `options` only the priority matters.
+    """
+    draft = Draft(plan_row(action_class, options or TriggerOptions()))
+    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
+        draft.make(action_class, args, kwargs)
+        transaction.set_rollback(True, using=ledger_alias())
+    return preview_of(draft)
 
 
 def trigger_many(
@@ -109,20 +125,26 @@ def trigger_many(
     options = options or TriggerOptions()
     if options.idempotency_key:
         raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
-    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
-        rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
-        for arguments in inputs:
-            if not isinstance(arguments, Mapping):
-                raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
-            rows.append((plan_row(action_class, options), (), dict(arguments)))
-        if options.is_planned_later:
-            _store_for_later(action_class, rows, options)
-        else:
-            drafts = [Draft(plan) for plan, _, _ in rows]
-            for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
-                draft.make(action_class, args, kwargs)
-            store(drafts)
-        transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+    rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
+    try:
+        with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
+            for arguments in inputs:
+                if not isinstance(arguments, Mapping):
+                    raise PlanningError(f"trigger_many() takes dictionaries of named arguments, not {arguments!r}.")
+                rows.append((plan_row(action_class, options), (), dict(arguments)))
+            if options.is_planned_later:
+                _store_for_later(action_class, rows, options)
+            else:
+                drafts = [Draft(plan) for plan, _, _ in rows]
+                for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
+                    draft.make(action_class, args, kwargs)
+                store(drafts)
+            transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+    except IntegrityError as error:
+        explained = _explained(error, [plan for plan, _, _ in rows])
+        if explained is error:
+            raise
+        raise explained from error
     return [plan for plan, _, _ in rows]
 
 
@@ -167,6 +189,21 @@ def _store_for_later(
         )
 
 
+def _explained(error: DatabaseError, plans: Sequence[ExecutionPlan]) -> Exception:
+    """What `error` means, if the plans are singletons and another one is active; otherwise itself."""
+    name = plans[0].singleton if plans and isinstance(error, IntegrityError) else None
+    if name is None:
+        return error
+    if (active := active_singletons([name]).get(name)) is not None:
+        return AlreadyActiveError(
+            f"Plan {active} of {name} is active already, and only one may be. Trigger it when that has stopped.",
+            plan_id=active,
+        )
+    if len(plans) > 1:
+        return PlanningError(f"Only one plan of {name} may be active, so not {len(plans)} at once can be triggered.")
+    return error
+
+
 def _ring() -> None:
     transport.get().ring_orchestrator()
 
@@ -195,6 +232,7 @@ def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> Executi
         triggered_by=options.triggered_by,
         start_at=options.start_at,
         start_before=options.start_before,
+        singleton=registry.action_name(action_class) if action_class.singleton else None,
     )
 
 

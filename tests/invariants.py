@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from django.db.models import Count, F, Q
 
-from dynflow_app.models import Action, Attempt, Dependency, Envelope, Event, ExecutionPlan, Gate, Occurrence, Step
+from dynflow_app.models import (
+    Action,
+    Attempt,
+    Dependency,
+    Envelope,
+    Event,
+    ExecutionPlan,
+    Gate,
+    Occurrence,
+    ResourceLock,
+    Step,
+)
 from dynflow_app.serialization import REFERENCE_KEY
 from dynflow_app.states import (
     ACTIVE_STEP_STATES,
@@ -20,11 +32,23 @@ from dynflow_app.states import (
 
 LETS_PASS = frozenset({StepState.SUCCESS, StepState.SKIPPED})
 """Steps that what waits for them need not wait for any more."""
+FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 def violations() -> list[str]:
     """Every broken invariant as one sentence."""
-    checks = (_timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references, _occurrences)
+    checks = (
+        _timers,
+        _events,
+        _stopped_plans,
+        _active_steps,
+        _gates,
+        _steps,
+        _attempts,
+        _references,
+        _locks,
+        _occurrences,
+    )
     return [sentence for check in checks for sentence in check()]
 
 
@@ -51,7 +75,8 @@ def _stopped_plans() -> Iterator[str]:
     for plan in ExecutionPlan.objects.filter(state=PlanState.STOPPED).exclude(active_steps=0):
         yield f"plan {plan.pk} is stopped, yet counts {plan.active_steps} active steps"
     # An envelope goes in the transaction that acts on it, so one that is here is unread; but nobody writes to the dead.
-    for envelope in Envelope.objects.filter(plan__state=PlanState.STOPPED, created_at__gt=F("plan__ended_at")):
+    late = Envelope.objects.filter(plan__state=PlanState.STOPPED, created_at__gt=F("plan__ended_at"))
+    for envelope in late.exclude(kind="released"):
         yield f"{envelope} was written after the plan had stopped"
 
 
@@ -109,6 +134,34 @@ def _occurrences() -> Iterator[str]:
     fired = Occurrence.objects.exclude(plan=None).values("plan").annotate(rows=Count("id")).filter(rows__gt=1)
     for row in fired:
         yield f"plan {row['plan']} was made by {row['rows']} occurrences"
+
+
+def _locks() -> Iterator[str]:
+    unread = set(Envelope.objects.filter(kind="released").values_list("plan", flat=True))
+    for lock in ResourceLock.objects.filter(plan__state=PlanState.STOPPED).live().exclude(plan__in=unread):
+        yield f"plan {lock.plan_id} has stopped, yet {lock}"
+    started = (PlanState.RUNNING, PlanState.PAUSED)
+    for lock in ResourceLock.objects.filter(plan__state__in=started, state__in=("requested", "waiting")):
+        yield f"plan {lock.plan_id} is {lock.plan.state}, yet {lock}"
+    for lock in ResourceLock.objects.filter(plan__has_locks=False):
+        yield f"{lock} of plan {lock.plan_id}, which says it has none"
+    yield from conflicts(ResourceLock.objects.exclude(held_at=None).select_related("plan"))
+
+
+def conflicts(locks: Iterable[ResourceLock]) -> Iterator[str]:
+    """Locks that were held at the same time though they should not, in all of history; sub-plans aside."""
+    by_resource: defaultdict[str, list[ResourceLock]] = defaultdict(list)
+    for lock in locks:
+        if lock.plan.parent_step_id is None:
+            by_resource[lock.resource].append(lock)
+    for held in by_resource.values():
+        last: dict[bool, tuple[datetime, ResourceLock]] = {}  # by whether it is shared: the one that was held longest
+        for lock in sorted(held, key=lambda lock: lock.held_at or FOREVER):
+            for is_shared, (until, other) in last.items():
+                if (lock.held_at or FOREVER) < until and not (is_shared and lock.is_shared):
+                    yield f"plan {lock.plan_id} got {lock} while plan {other.plan_id} had it"
+            mine = (lock.released_at or FOREVER, lock)
+            last[lock.is_shared] = max(last.get(lock.is_shared, mine), mine, key=lambda each: each[0])
 
 
 def _holds_reference(value: object) -> bool:

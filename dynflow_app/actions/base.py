@@ -16,7 +16,7 @@ from dynflow_app.engine.rescue import combine
 from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import PlanningError, StepTimeoutError, Suspend
 from dynflow_app.messages import SelfEvent
-from dynflow_app.states import Rescue
+from dynflow_app.states import OnConflict, Rescue
 
 HOOKS = ("on_success", "on_failure", "on_stopped", "on_paused")
 """Methods without arguments that workers call when the plan has stopped or paused."""
@@ -69,10 +69,18 @@ class BaseAction:
     rate_limit: ClassVar[Rate | None] = None
     """How many steps with this key may start per time; None for no limit."""
 
+    on_conflict: ClassVar[OnConflict] = OnConflict.WAIT
+    """What becomes of the plan if something that this action locks is not free when the plan is to start."""
+    singleton: ClassVar[bool] = False
+    """Of an entry action: whether only one plan of it may be active, that is neither scheduled, paused nor stopped."""
+
     weight: ClassVar[float] = 1.0
     """Share of its run step in the progress of the plan."""
     finalize_weight: ClassVar[float] = 1.0
     """Share of its finalize step in the progress of the plan."""
+    keep_for: ClassVar[timedelta | None] = None
+    """Of an entry action: how long its plans are kept once they have stopped; sub-plans are kept with their parents.
+    None: ``KEEP_FOR`` decides; ``timedelta.max``: for ever."""
     sensitive: ClassVar[frozenset[str] | set[str]] = frozenset()
     """Keys of input and output whose values are masked wherever they are shown, and encrypted where they are stored if
     ``ENCRYPTION_KEYS`` is set. At any depth."""
@@ -93,11 +101,11 @@ class BaseAction:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # whatever other bases accept
         super().__init_subclass__(**kwargs)
+        kept: object = cls.keep_for  # users' may be anything
+        if kept is not None and not (isinstance(kept, timedelta) and kept >= timedelta()):
+            raise ValueError(f"{cls.__name__}.keep_for is {cls.keep_for!r}: give a timedelta, or None for KEEP_FOR.")
         if cls.atomic and (cls.isolated or inspect.iscoroutinefunction(getattr(cls, "run", None))):
-            raise ValueError(
-                f"{cls.__name__}: an atomic run() needs the worker's own transaction, so it can be neither "
-                "isolated nor async."
-            )
+            raise ValueError(f"{cls.__name__}: an atomic run() uses a worker's transaction; not isolated, not async.")
         registry.register(cls)
 
     def plan(self, *args: Any, **kwargs: Any) -> None:  # each subclass names its own arguments
@@ -127,6 +135,15 @@ class BaseAction:
     def concurrence(self) -> AbstractContextManager[None]:
         """``with self.concurrence():`` what is planned inside runs side by side (as does the body of ``plan``)."""
         return self._planning("concurrence").block("concurrence")
+
+    def lock(self, resource: object, *, shared: bool = False) -> None:
+        """Let the plan start only when it has `resource`, a stored model instance or text, and keep it until it stops:
+        for itself, or `shared` with others that do the same. Exclusive wins. Raises `PlanningError`."""
+        self._planning("lock").lock(self, resource, shared=shared)
+
+    def link(self, resource: object) -> None:
+        """Let the plan be found at `resource`, without keeping others from it. Raises `PlanningError`."""
+        self._planning("link").link(resource)
 
     # --- in run() and finalize() -----------------------------------------------------------------------------
 
@@ -197,6 +214,11 @@ class BaseAction:
             raise ValueError(f"send_event({name!r}): the name is text of 1 to 100 characters.")
         event = SelfEvent(name=name, data=data, after=_seconds(after, "after") or 0.0)
         self._running("send_event").send_to_self(event)
+
+    def unlock(self, resource: object) -> None:
+        """Release the plan's lock of `resource` now rather than when it stops; counts once this invocation has ended
+        without an error. Does nothing if the plan has no such lock. Raises `PlanningError`."""
+        self._running("unlock").unlock(resource)
 
     def callback_url(self, name: str = "callback", *, expires_in: timedelta | float = timedelta(days=1)) -> str:
         """A signed URL, good for one POST, by which an outside system sends the event `name` to this step.

@@ -64,6 +64,12 @@ class PlanContext(Protocol):
     def block(self, kind: str) -> AbstractContextManager[None]:
         """A nested sequence or concurrence."""
 
+    def lock(self, action: BaseAction, resource: object, *, shared: bool) -> None:
+        """Let the plan start only when it has `resource`."""
+
+    def link(self, resource: object) -> None:
+        """Relate the plan to `resource`."""
+
 
 class RunContext(Protocol):
     """While a step runs."""
@@ -96,6 +102,9 @@ class RunContext(Protocol):
 
     def send_to_self(self, event: SelfEvent) -> None:
         """Send an event to this step, with the outcome of this invocation."""
+
+    def unlock(self, resource: object) -> None:
+        """Release the plan's lock of `resource` with the outcome of this invocation."""
 
     def callback_url(self, name: str, expires_in: float) -> str:
         """A URL by which an outside system sends the event `name` to this step."""

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from dynflow_app.admin import formats, plan_page, queries
 from dynflow_app.admin.badges import plan_badge
 from dynflow_app.admin.base import ReadOnlyAdmin
+from dynflow_app.admin.family import CHILDREN_OF, TopLevelFilter
 from dynflow_app.models import ExecutionPlan
 from dynflow_app.progress import progress_of
 
@@ -47,11 +48,15 @@ class ExecutionPlanAdmin(ReadOnlyAdmin):
 
     list_display = ("state_badge", "plan", "progress", "started", "took", "triggered_by")
     list_display_links = ("plan",)
-    list_filter = ("state", "result", "created_at")
+    list_filter = ("state", "result", TopLevelFilter, "created_at")
     ordering = ("-created_at", "-id")
     search_fields = ("label",)
     search_help_text = _("An id, at least its first 8 characters; or the beginning of a label.")
     fields = ("label",)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """The page of a plan links to the list of its sub-plans."""
+        return lookup == CHILDREN_OF or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Our own list, which counts steps."""

@@ -9,12 +9,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from dynflow_app.actions.middleware import presented
-from dynflow_app.admin import formats, queries
+from dynflow_app.admin import family, formats, queries
 from dynflow_app.admin.badges import Badge, plan_badge, step_badge
 from dynflow_app.explaining import explain
+from dynflow_app.locks import waits_of
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.progress import eta, progress_of
-from dynflow_app.states import StepState
+from dynflow_app.states import LockState, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
         "steps": _rows(plan, pages.number),
         "pages": pages,
         "output": _output(plan),
+        "locks": _locks(plan),
+        "links": queries.links_of(plan),
+        **family.context(plan),
         "entries": [(entry, formats.moment(entry.at)) for entry in queries.history_of(plan)],
     }
 
@@ -150,6 +154,23 @@ def _json(value: Any, size: int | None) -> str:
     if size is not None and size > queries.SHOWN_JSON:
         return _("Too large to show here: %s.") % formats.size(size)
     return formats.pretty(value) if value else ""
+
+
+def _locks(plan: ExecutionPlan) -> list[dict[str, Any]]:
+    """Each with those who keep the plan from it."""
+    found = queries.locks_of(plan)
+    is_waiting = any(lock.state == LockState.WAITING for lock in found)
+    waits = {wait.lock.pk: wait for wait in waits_of(plan.pk, most=queries.SHOWN_WAITS)} if is_waiting else {}
+    return [
+        {
+            "lock": lock,
+            "since": formats.moment(lock.held_at or lock.queued_at or lock.created_at),
+            "released": formats.moment(lock.released_at),
+            "behind": waits[lock.pk].by if lock.pk in waits else [],
+            "ahead": waits[lock.pk].ahead if lock.pk in waits else 0,
+        }
+        for lock in found
+    ]
 
 
 def _output(plan: ExecutionPlan) -> list[dict[str, Any]]:

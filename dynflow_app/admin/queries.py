@@ -12,13 +12,23 @@ from django.db.models import Case, Count, F, JSONField, QuerySet, TextField, Whe
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Left, Length
 
-from dynflow_app.models import Attempt, ExecutionPlan, HistoryEntry, OutputChunk, Step
+from dynflow_app.models import (
+    Attempt,
+    ExecutionPlan,
+    HistoryEntry,
+    OutputChunk,
+    ResourceLink,
+    ResourceLock,
+    Step,
+)
 from dynflow_app.states import StepState
 
 STEPS_PER_PAGE = 100
 SHOWN_ERRORS = 20
 SHOWN_ATTEMPTS = 500
 SHOWN_HISTORY = 100
+SHOWN_LOCKS = 100
+SHOWN_WAITS = 10
 SHOWN_OUTPUT = 64 * 1024
 """Characters of output, the newest."""
 SHOWN_JSON = 16 * 1024
@@ -79,6 +89,16 @@ def output_of(plan: ExecutionPlan) -> list[dict[str, Any]]:
     return OutputChunk.objects.filter(action__plan=plan).tail(
         SHOWN_OUTPUT, "action__number", "action__name", "attempt", "created_at"
     )
+
+
+def locks_of(plan: ExecutionPlan) -> list[ResourceLock]:
+    """What a plan locks or locked, in the order of planning."""
+    return list(ResourceLock.objects.filter(plan=plan).order_by("id")[:SHOWN_LOCKS]) if plan.has_locks else []
+
+
+def links_of(plan: ExecutionPlan) -> list[ResourceLink]:
+    """What a plan is about."""
+    return list(ResourceLink.objects.filter(plan=plan).order_by("id")[:SHOWN_LOCKS])
 
 
 def history_of(plan: ExecutionPlan) -> QuerySet[HistoryEntry]:

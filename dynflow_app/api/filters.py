@@ -39,6 +39,7 @@ class PlanFilter(filters.FilterSet):  # type: ignore[misc]  # untyped library
     result = filters.MultipleChoiceFilter(choices=PlanResult.choices)
     action = filters.CharFilter()
     label = filters.CharFilter(lookup_expr="istartswith", label="beginning of the label")
+    parent = filters.UUIDFilter(field_name="parent_step__plan_id")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
     started_after = filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="gte")

@@ -14,12 +14,13 @@ from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum, V
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Left
 
-from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, Step
+from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, ResourceLock, Step
 from dynflow_app.progress import SUMS
 from dynflow_app.states import StepState
 
 SHOWN_MESSAGE = 2000
 SHOWN_ATTEMPTS = 100
+SHOWN_LOCKS = 100
 SHOWN_OUTPUT = 64 * 1024
 
 
@@ -71,6 +72,7 @@ def plans() -> QuerySet[ExecutionPlan]:
     """Plans with class and message of what went wrong: in planning, or in their first failed step."""
     failed = Step.objects.filter(plan=OuterRef("pk"), state=StepState.ERROR).order_by("number")
     return ExecutionPlan.objects.defer("error").annotate(
+        parent_id=F("parent_step__plan_id"),
         failed_step=Subquery(failed.values("number")[:1]),
         error_class=Coalesce(KeyTextTransform("class", "error"), _of(failed, "class")),
         error_message=Left(Coalesce(KeyTextTransform("message", "error"), _of(failed, "message")), SHOWN_MESSAGE),
@@ -115,6 +117,11 @@ def steps() -> QuerySet[Step]:
         error_class=KeyTextTransform("class", "error"),
         error_message=Left(KeyTextTransform("message", "error"), SHOWN_MESSAGE),
     )
+
+
+def locks_of(plan: ExecutionPlan) -> list[ResourceLock]:
+    """What a plan locks or locked, in the order of planning; no query if it never asked for anything."""
+    return list(ResourceLock.objects.filter(plan=plan).order_by("id")[:SHOWN_LOCKS]) if plan.has_locks else []
 
 
 def step(plan_id: UUID, number: int) -> Step | None:

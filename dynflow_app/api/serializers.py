@@ -12,9 +12,12 @@ from dynflow_app import clock
 from dynflow_app.actions.middleware import presented
 from dynflow_app.api.queries import Counts
 from dynflow_app.explaining import Finding
-from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.models import ExecutionPlan, ResourceLock, Step, SubPlans
 from dynflow_app.progress import eta, ratio
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
+
+MOST = 100
+SUB_PLAN_COUNTS = ("total", "made", "success", "warning", "error", "cancelled")
 
 if TYPE_CHECKING:
     PlanBase = serializers.ModelSerializer[ExecutionPlan]
@@ -53,6 +56,18 @@ def error_of(row: Any) -> dict[str, Any] | None:
     return found if found["class"] or found["message"] else None
 
 
+def lock_body(lock: ResourceLock) -> dict[str, Any]:
+    """A lock as its plan, and the pages of what it locks, show it."""
+    since = lock.held_at or lock.queued_at or lock.created_at
+    return {
+        "plan": str(lock.plan_id),
+        "resource": lock.resource,
+        "shared": lock.is_shared,
+        "state": lock.state,
+        "since": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
+
+
 class Linked:
     """Addresses within the mounted API, without scheme and host."""
 
@@ -72,6 +87,8 @@ class PlanSerializer(Linked, PlanBase):
     progress = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
+    parent = serializers.UUIDField(source="parent_id")  # type: ignore[assignment] # a name that DRF uses, too
+    start_at = utc()
     created_at = utc()
     started_at = utc()
     ended_at = utc()
@@ -83,8 +100,9 @@ class PlanSerializer(Linked, PlanBase):
     class Meta:
         model = ExecutionPlan
         fields: tuple[str, ...] = (
-            "id", "href", "rev", "action", "label", "state", "result", "progress", "counts", "error", "created_at",
-            "started_at", "ended_at", "duration", "priority", "tags", "triggered_by", "links", "poll_after",
+            "id", "href", "rev", "action", "label", "state", "result", "progress", "counts", "error", "parent",
+            "start_at", "created_at", "started_at", "ended_at", "duration", "priority", "tags", "triggered_by",
+            "links", "poll_after",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -126,10 +144,23 @@ class PlanDetailSerializer(PlanSerializer):
     """A plan by itself, with what would cost a query for each plan of a list."""
 
     eta_seconds = serializers.SerializerMethodField()
+    sub_plans = serializers.SerializerMethodField()
+    after = serializers.SerializerMethodField()
+    locks = serializers.SerializerMethodField()
 
     class Meta(PlanSerializer.Meta):
-        fields = (*PlanSerializer.Meta.fields, "eta_seconds")
+        fields = (*PlanSerializer.Meta.fields, "eta_seconds", "sub_plans", "after", "locks")
         read_only_fields = fields
+
+    def get_locks(self, plan: ExecutionPlan) -> list[dict[str, Any]]:
+        return [lock_body(lock) for lock in self.context["locks"]]
+
+    def get_sub_plans(self, plan: ExecutionPlan) -> list[dict[str, int]]:
+        rows = SubPlans.objects.filter(step__plan=plan).order_by("step_id")[:MOST]
+        return [{name: getattr(row, name) for name in SUB_PLAN_COUNTS} for row in rows]
+
+    def get_after(self, plan: ExecutionPlan) -> list[str | None]:
+        return [None if row.after_id is None else str(row.after_id) for row in plan.prerequisites.order_by("id")[:MOST]]
 
     def get_eta_seconds(self, plan: ExecutionPlan) -> int | None:
         left = eta(plan, self._ratio(plan))

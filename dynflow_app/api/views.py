@@ -112,8 +112,10 @@ class PlanDetail(ReadOnlyView):
         if plan is None:
             raise Http404
         counts = queries.counts_of([plan.pk])
-        version = f"{plan.pk}-{counts[plan.pk].version(plan.revision)}"
-        context = self.serializer_context(counts=counts)
+        locks = queries.locks_of(plan)
+        states = queries.digest([lock.state for lock in locks]) if locks else ""
+        version = f"{plan.pk}-{counts[plan.pk].version(plan.revision)}{states}"
+        context = self.serializer_context(counts=counts, locks=locks)
         wait = poll_after(plan.state, plan.created_at)
         return self.answer(version, lambda: PlanDetailSerializer(plan, context=context).data, wait)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from dynflow_app import transport
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, HistoryEntry, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.states import PlanState
@@ -49,10 +51,38 @@ def fresh(step: Step) -> Step:
     return found
 
 
+@contextmanager
+def as_singleton(plan: ExecutionPlan, verb: str) -> Iterator[None]:
+    """Raise `WrongStateError` if what is done inside would make a second plan of a singleton active."""
+    if plan.singleton is None:
+        yield
+        return
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            yield
+    except IntegrityError as error:
+        found = active_singletons([plan.singleton]).get(plan.singleton)
+        if found is None:
+            raise
+        raise WrongStateError(
+            f"Plan {found} of {plan.singleton} is active, and only one may be: plan {plan.pk} cannot be {verb} until "
+            "that has stopped or paused.",
+            state=plan.state,
+        ) from error
+
+
 def note(plan: ExecutionPlan, verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
     """Write down who did what, and let pages notice."""
-    HistoryEntry.objects.create(plan=plan, verb=verb, actor=str(by)[:255], reason=reason, step_number=step_number)
-    ExecutionPlan.objects.filter(pk=plan.pk).update(revision=F("revision") + 1)
+    note_many([plan.pk], verb, by, reason, step_number)
+
+
+def note_many(plan_ids: Collection[UUID], verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
+    """As `note`, in two statements."""
+    HistoryEntry.objects.bulk_create(
+        HistoryEntry(plan_id=plan_id, verb=verb, actor=str(by)[:255], reason=reason, step_number=step_number)
+        for plan_id in plan_ids
+    )
+    ExecutionPlan.objects.filter(pk__in=plan_ids).update(revision=F("revision") + 1)
 
 
 def ring_after_commit(ready: Counter[str]) -> None:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from dynflow_app.control.common import lock, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.locking import tell_released
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan
 from dynflow_app.models.base import ledger_alias
@@ -38,10 +39,11 @@ def _set(plan: ExecutionPlan, *, is_frozen: bool, verb: str, by: Any, reason: st
         locked = lock(plan, BEFORE_START, "frozen" if is_frozen else "unfrozen")
         if locked.is_frozen == is_frozen:
             raise WrongStateError(f"Plan {plan.pk} is {'' if is_frozen else 'not '}frozen already.", state=locked.state)
-        ExecutionPlan.objects.filter(pk=plan.pk).update(is_frozen=is_frozen)
-        is_envelope_read = not Envelope.objects.filter(plan=plan).exists()  # its start time passed meanwhile
-        if not is_frozen and is_envelope_read:
+        ExecutionPlan.objects.filter(pk=plan.pk).update(is_frozen=is_frozen, is_waiting=False)
+        if not is_frozen:  # its start time may have passed meanwhile
             Envelope.objects.create(kind=EnvelopeKind.PLANNED.value, plan=plan)
+        elif locked.has_locks:
+            tell_released([plan.pk])  # while it is frozen nobody waits behind it
         note(plan, verb, by, reason)
         ring_after_commit(Counter())
     plan.refresh_from_db()

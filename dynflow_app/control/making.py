@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from dynflow_app import copying
-from dynflow_app.control.common import lock, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, lock, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
@@ -59,7 +59,8 @@ def rerun(
     """
     with transaction.atomic(using=ledger_alias()):
         locked = lock(plan, AT_REST, "run again")
-        made = copying.rerun(locked, from_step=from_step, input=input, triggered_by=str(by)[:255])
+        with as_singleton(locked, "run again"):
+            made = copying.rerun(locked, from_step=from_step, input=input, triggered_by=str(by)[:255])
         note(plan, "rerun", by, reason, from_step.number if from_step else None)
         ring_after_commit(Counter())
     return made

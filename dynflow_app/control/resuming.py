@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, fresh, lock, lock_by_key, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.releasing import release_frontier
@@ -26,9 +26,10 @@ def resume(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
     Refreshes `plan`. Raises `WrongStateError` unless it is paused, and if it was reverted.
     """
     with transaction.atomic(using=ledger_alias()):
-        _require_not_undone(lock(plan, [PlanState.PAUSED], "resumed"))
+        locked = lock(plan, [PlanState.PAUSED], "resumed")
+        _require_not_undone(locked)
         _start_over(Step.objects.filter(plan=plan, phase__in=COUNTED_PHASES))
-        _go_on(plan)
+        _go_on(locked)
         note(plan, "resume", by, reason)
     plan.refresh_from_db()
 
@@ -90,13 +91,14 @@ def _start_over(steps: StepQuerySet) -> None:
 def _go_on(plan: ExecutionPlan) -> None:
     released = release_frontier([plan.pk])
     ready = released.by_plan[plan.pk]
-    ExecutionPlan.objects.filter(pk=plan.pk).transition(
-        [PlanState.PAUSED],
-        PlanState.RUNNING,
-        result=PlanResult.PENDING,
-        error=None,
-        active_steps=F("active_steps") + ready,
-    )
+    with as_singleton(plan, "resumed"):
+        ExecutionPlan.objects.filter(pk=plan.pk).transition(
+            [PlanState.PAUSED],
+            PlanState.RUNNING,
+            result=PlanResult.PENDING,
+            error=None,
+            active_steps=F("active_steps") + ready,
+        )
     if not ready:
         Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
     ring_after_commit(released.by_queue + admit(released.limits))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from dynflow_app.control.common import fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, fresh, lock, lock_by_key, note, note_many, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger import ending, events
 from dynflow_app.ledger.asides import needs_worker
@@ -52,6 +54,9 @@ _CHILDREN_KINDS = {
     StopRequest.CANCEL: EnvelopeKind.CANCEL_CHILDREN.value,
     StopRequest.ABORT: EnvelopeKind.ABORT_CHILDREN.value,
 }
+
+
+_UNDER_WAY = (PlanState.PLANNING, PlanState.RUNNING, PlanState.PAUSED)
 
 
 def cancel(target: ExecutionPlan | Step, *, by: Any = "", reason: str = "") -> None:
@@ -98,6 +103,20 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
     plan.refresh_from_db()
 
 
+def end_many(plan_ids: Collection[UUID], request: StopRequest, *, by: Any = "", reason: str = "") -> int:
+    """As `cancel` or `abort` for many plans, with a fixed number of statements; those that have stopped are left out.
+
+    Returns how many there were.
+    """
+    with transaction.atomic(using=ledger_alias()):
+        live = [plan for plan in ExecutionPlan.objects.filter(pk__in=plan_ids).lock() if not plan.is_stopped]
+        if live:
+            steps = Step.objects.filter(plan__in=[plan.pk for plan in live])
+            _end_locked(live, steps, request, is_whole=True)
+            note_many([plan.pk for plan in live], str(request), by, reason)
+    return len(live)
+
+
 def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: str) -> None:
     verb = "cancelled" if request == StopRequest.CANCEL else "aborted"
     with transaction.atomic(using=ledger_alias()):
@@ -108,13 +127,25 @@ def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: st
         else:
             plan = lock(target, LIVE_PLAN_STATES, verb)
             steps, number = Step.objects.filter(plan=plan), None
-        keys = _limit_keys(steps)
-        _end_children(plan, steps, request)
-        ready, ended = _end_steps(steps, request)
-        _settle(plan, ended, is_whole=number is None)
+        _end_locked([plan], steps, request, is_whole=number is None)
         note(plan, str(request), by, reason, number)
-        ring_after_commit(ready + admit(keys))
     target.refresh_from_db()
+
+
+def _end_locked(plans: Collection[ExecutionPlan], steps: StepQuerySet, request: StopRequest, *, is_whole: bool) -> None:
+    """End these steps of locked plans, which are all of their steps if `is_whole`."""
+    keys = _limit_keys(steps)
+    _end_children(steps, request)
+    ready, ended = _end_steps(steps, request)
+    before = [plan.pk for plan in plans if plan.state not in _UNDER_WAY]
+    if is_whole and before:
+        ending.cancel_rest(before)
+        Envelope.objects.filter(plan__in=before).delete()
+        ending.stop(before, PlanResult.CANCELLED)
+    under_way = [plan for plan in plans if plan.state in _UNDER_WAY]
+    if under_way:
+        _settle(under_way, ended, is_whole=is_whole)
+    ring_after_commit(ready + admit(keys))
 
 
 def _require_unfinished(step: Step, verb: str) -> Step:
@@ -129,9 +160,9 @@ def _require_unfinished(step: Step, verb: str) -> Step:
     return found
 
 
-def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str], int]:
-    """End these steps of a locked plan as far as possible. Returns queues with ready steps, and how many active ones
-    ended. Those with sub-plans that have not ended do so after them."""
+def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str], Counter[UUID]]:
+    """End these steps of locked plans as far as possible. Returns queues with ready steps, and how many active ones
+    ended of which plan. Those with sub-plans that have not ended do so after them."""
     steps = steps.exclude(phase=Phase.HOOK).exclude(_WAITS_FOR_CHILDREN)
     asked = []
     if request == StopRequest.CANCEL:
@@ -143,7 +174,10 @@ def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str],
     others = (
         steps.exclude(cause=Cause.CANCEL, state=StepState.READY) if asked or request == StopRequest.CANCEL else steps
     )
-    ended = others.transition(
+    # Locked before they are counted: claims do not ask for the plan's lock.
+    active = others.filter(state__in=(StepState.READY, StepState.SUSPENDED, StepState.SKIPPING)).order_by("pk")
+    ending_now = dict(active.select_for_update(no_key=True, of=("self",)).values_list("pk", "plan_id"))
+    Step.objects.filter(pk__in=ending_now).transition(
         [StepState.READY, StepState.SUSPENDED, StepState.SKIPPING], StepState.CANCELLED, ended_at=Now(), **_NO_TIMER
     )
     # Finalize steps stay: if all that runs answers with success, the plan goes on to them.
@@ -152,33 +186,43 @@ def _end_steps(steps: StepQuerySet, request: StopRequest) -> tuple[Counter[str],
     )
     steps.filter(state=StepState.RUNNING).exclude(stop_request=StopRequest.ABORT).update(stop_request=request)
     events.drop(list(steps.filter(state=StepState.CANCELLED, is_addressed=True).values_list("pk", flat=True)))
-    return Counter(queue for _, queue in asked), ended
+    return Counter(queue for _, queue in asked), Counter(ending_now.values())
 
 
-def _end_children(plan: ExecutionPlan, steps: StepQuerySet, request: StopRequest) -> None:
+def _end_children(steps: StepQuerySet, request: StopRequest) -> None:
     """Have the sub-plans of these steps ended, a portion at a time, by the orchestrator."""
     parents = steps.filter(sub_plans__made__gt=_ENDED_CHILDREN)
-    if parents.update(stop_request=request):
-        Envelope.objects.create(kind=_CHILDREN_KINDS[request], plan=plan)
+    plan_ids = set(parents.values_list("plan_id", flat=True))
+    if plan_ids:
+        parents.update(stop_request=request)
+        kind = _CHILDREN_KINDS[request]
+        Envelope.objects.bulk_create(Envelope(kind=kind, plan_id=plan_id) for plan_id in plan_ids)
 
 
-def _settle(plan: ExecutionPlan, ended: int, *, is_whole: bool) -> None:
-    """Stop the plan if nothing of it is left; otherwise the orchestrator does when the last step has ended."""
-    if plan.state not in (PlanState.PLANNING, PlanState.RUNNING, PlanState.PAUSED):
-        if is_whole:
-            ending.cancel_rest([plan.pk])
-            Envelope.objects.filter(plan=plan).delete()
-            ending.stop([plan.pk], PlanResult.CANCELLED)
-        return
-    ExecutionPlan.objects.filter(pk=plan.pk).transition(
-        [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
+def _settle(plans: Collection[ExecutionPlan], ended: Counter[UUID], *, is_whole: bool) -> None:
+    """Let the orchestrator stop those of which nothing is left; the others are stopped when their last step has
+    ended."""
+    keys = [plan.pk for plan in plans]
+    paused = [plan for plan in plans if plan.state == PlanState.PAUSED]
+    if is_whole:
+        # Nothing of a whole plan runs any more, so it does not have to be the only one.
+        ExecutionPlan.objects.filter(pk__in=[plan.pk for plan in paused]).transition(
+            [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING, singleton=None
+        )
+    else:
+        for plan in paused:
+            with as_singleton(plan, "changed"):
+                ExecutionPlan.objects.filter(pk=plan.pk).transition(
+                    [PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING
+                )
+    adjust_active(Counter({plan_id: -number for plan_id, number in ended.items() if plan_id in set(keys)}))
+    active = Step.objects.filter(plan__in=keys).exclude(phase=Phase.HOOK).active()
+    quiet = set(keys) - set(active.values_list("plan_id", flat=True))
+    if is_whole:  # nobody is left who could answer with success
+        ending.cancel_rest(quiet)
+    Envelope.objects.bulk_create(
+        Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in quiet - set(ended)
     )
-    settled = adjust_active(Counter({plan.pk: -ended}))
-    if not Step.objects.filter(plan=plan).exclude(phase=Phase.HOOK).active().exists():
-        if is_whole:  # nobody is left who could answer with success
-            ending.cancel_rest([plan.pk])
-        if not settled:
-            Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
 
 
 def _limit_keys(steps: StepQuerySet) -> set[str]:

@@ -10,14 +10,29 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import BooleanField, Case, Count, F, Max, Min, Q, QuerySet, TextField, Value, When, Window
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    F,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+    Window,
+)
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Left, Now, RowNumber
+from django.db.models.functions import Coalesce, Left, Now, RowNumber
 
 from dynflow_app import transport
 from dynflow_app.conf import settings
-from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Limit, Step, World, WorldKind
-from dynflow_app.states import COUNTED_PHASES, Phase, StepState, WorldState
+from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Limit, Prerequisite, Step, SubPlans, World, WorldKind
+from dynflow_app.states import COUNTED_PHASES, Phase, PlanState, StepState, WorldState
 from dynflow_app.transport.base import TransportError
 
 SHOWN_PER_KIND = 3
@@ -44,6 +59,8 @@ class Facts:
     action: str
     state: str
     is_frozen: bool
+    is_waiting: bool
+    has_locks: bool
     error_class: str | None
     error_message: str | None
     now: datetime
@@ -139,6 +156,21 @@ class Facts:
         return dict(passed.order_by().values_list("limit_key").annotate(n=Count("id")))
 
     @cached_property
+    def prerequisites(self) -> list[tuple[UUID, str]]:
+        """The first few plans that this one waits for, and their states."""
+        rows = Prerequisite.objects.filter(plan=self.plan_id).exclude(after__state=PlanState.STOPPED)
+        return list(rows.order_by("id").values_list("after_id", "after__state")[:SHOWN_PER_KIND])
+
+    @cached_property
+    def sub_plans(self) -> dict[int, Any]:
+        """How far the suspended ones of `steps` that have sub-plans are, with ``paused``."""
+        ids = [step.pk for step in self.having(StepState.SUSPENDED)]
+        of_step = ExecutionPlan.objects.filter(parent_step=OuterRef("pk"), state=PlanState.PAUSED).order_by()
+        paused = Coalesce(Subquery(of_step.values("parent_step").annotate(n=Count("id")).values("n")), 0)
+        found: dict[int, Any] = SubPlans.objects.annotate(paused=paused).in_bulk(ids) if ids else {}
+        return found
+
+    @cached_property
     def suspended_since(self) -> dict[int, datetime]:
         """When the last invocation of each suspended step of `steps` ended."""
         ids = [step.pk for step in self.having(StepState.SUSPENDED)]
@@ -150,7 +182,7 @@ def look(plan_id: UUID) -> Facts | None:
     """Begin a look at a plan; None if it is gone."""
     row = (
         ExecutionPlan.objects.filter(pk=plan_id)
-        .values_list("id", "action", "state", "is_frozen")
+        .values_list("id", "action", "state", "is_frozen", "is_waiting", "has_locks")
         .annotate(**_ERROR, now=Now())
         .first()
     )

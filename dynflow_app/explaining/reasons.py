@@ -8,6 +8,7 @@ from typing import Any
 
 from dynflow_app.explaining.facts import MOST_COUNTED, Facts
 from dynflow_app.explaining.findings import Finding, FindingCode, counted, due, error_text, exactly, name, span
+from dynflow_app.explaining.locking import locks
 from dynflow_app.explaining.processes import LATE, queues, services
 from dynflow_app.models import Limit
 from dynflow_app.states import Alarm, PlanState, StepState, StopRequest
@@ -29,6 +30,7 @@ def reasons(facts: Facts) -> Iterator[Finding]:
     if not facts.is_moving:
         yield from services(facts)
     yield from queues(facts)
+    yield from locks(facts)
     yield from _held(facts)
     yield from _running(facts)
     yield from _suspended(facts)
@@ -40,7 +42,7 @@ def reasons(facts: Facts) -> Iterator[Finding]:
 
 
 def _not_yet(facts: Facts) -> Iterator[Finding]:
-    if facts.state != PlanState.PLANNED:
+    if facts.state not in (PlanState.SCHEDULED, PlanState.PLANNED):
         return
     if facts.is_frozen:
         yield Finding(
@@ -53,6 +55,18 @@ def _not_yet(facts: Facts) -> Iterator[Finding]:
             code=FindingCode.STARTS_LATER,
             message=f"The plan starts at {exactly(facts.due_at)}, {due(facts.due_at, facts.now)}.",
             remedy="Wait, or cancel it (control.cancel) and trigger it again without start_at.",
+        )
+    if facts.state == PlanState.SCHEDULED:
+        yield from _prerequisites(facts)
+
+
+def _prerequisites(facts: Facts) -> Iterator[Finding]:
+    waiting = [f"plan {plan_id}, which is {state}" for plan_id, state in facts.prerequisites]
+    if waiting:
+        yield Finding(
+            code=FindingCode.PREREQUISITE_WAITS,
+            message=f"The plan starts after {' and '.join(waiting)}.",
+            remedy="See to it that they end, or cancel this plan (control.cancel) and trigger it without them.",
         )
 
 
@@ -169,7 +183,11 @@ def _suspended(facts: Facts) -> Iterator[Finding]:
     for alarm in (Alarm.PARKED, Alarm.RETRY, Alarm.NONE, Alarm.TIMEOUT, Alarm.WAKE, Alarm.EVENT):
         step = by_alarm.get(alarm)
         if step is not None and (alarm is Alarm.PARKED or not facts.is_moving):
-            code, message, remedy = _waiting(step, due(step.alarm_at, facts.now))
+            row = facts.sub_plans.get(step.pk)
+            if row is not None and alarm in (Alarm.NONE, Alarm.TIMEOUT):
+                code, message, remedy = _waiting_for_sub_plans(row)
+            else:
+                code, message, remedy = _waiting(step, due(step.alarm_at, facts.now))
             others = f"; {step.alike - 1} more likewise" if step.alike > 1 else ""
             yield Finding(
                 code=code,
@@ -178,6 +196,15 @@ def _suspended(facts: Facts) -> Iterator[Finding]:
                 step_number=step.number,
                 since=facts.suspended_since.get(step.pk),
             )
+
+
+def _waiting_for_sub_plans(row: Any) -> tuple[FindingCode, str, str]:  # with annotations
+    paused = f", {row.paused} {'are' if row.paused != 1 else 'is'} paused" if row.paused else ""
+    return (
+        FindingCode.SUB_PLANS_WAIT,
+        f"waits for its sub-plans: {row.ended} of {row.total} ended, {row.total - row.made} are to be made{paused}",
+        "Look at those that have not ended: explain(sub_plan) says why; control.resume(sub_plan) resumes paused ones.",
+    )
 
 
 def _waiting(step: Any, when: str) -> tuple[FindingCode, str, str]:

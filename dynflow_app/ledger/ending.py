@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from dynflow_app.ledger import sub_plans
 from dynflow_app.ledger.asides import Aside, make_ready
+from dynflow_app.ledger.locking import tell_released
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Prerequisite, Step
 from dynflow_app.states import LIVE_PLAN_STATES, Cause, Phase, PlanResult, PlanState, StepState
@@ -42,15 +43,19 @@ def _come_to_rest(plan_ids: Collection[UUID], cause: Cause, result: PlanResult |
     is_awaited = Exists(Prerequisite.objects.filter(after=OuterRef("pk")))
     hooked: dict[UUID, str] = {}
     awaited: list[UUID] = []
+    locking: list[UUID] = []
     siblings: Counter[int] = Counter()
-    rows = plans.values_list("id", "hooks", "queue", "parent_step_id", "position", is_awaited)
-    for plan_id, hooks, queue, parent_step, position, has_dependents in rows:
+    rows = plans.values_list("id", "hooks", "queue", "has_locks", "parent_step_id", "position", is_awaited)
+    for plan_id, hooks, queue, has_locks, parent_step, position, has_dependents in rows:
         if hooks:
             hooked[plan_id] = queue
         if has_dependents and result is not None:
             awaited.append(plan_id)
+        if has_locks and result is not None:
+            locking.append(plan_id)
         if parent_step is not None and position is not None:
             siblings[parent_step] += 1
+    tell_released(locking)
     if awaited:
         _let_dependents_look(awaited)
     ready = _call_hooks(hooked, cause) if hooked else Counter()

@@ -35,6 +35,8 @@ MOST_AT_ONCE = 2**31 - 1
 LATE = timedelta(seconds=2)
 """By how much the orchestrator may look at waiting steps too late without slowing down their pace; what was missed
 meanwhile starts at once."""
+REMEMBERED = timedelta(days=1)
+"""How exactly it is known when a limit was last declared."""
 _ALL = 2**63 - 1
 _STEP = Step._meta.db_table
 _LIMIT = Limit._meta.db_table
@@ -78,13 +80,14 @@ def declare(limits: Iterable[tuple[str, int | None, Rate | None]]) -> None:
     """Store limits (key, how many at once, how many per time) as planned; in the caller's transaction.
 
     The last one of a key counts. One with neither number changes nothing, so that an action may share a key without
-    repeating its limits. Rows that say so already are only read: a changed row is locked until the caller commits.
+    repeating its limits. Rows that say so already are only read, but once a day, lest they be cleaned up: a changed row
+    is locked until the caller commits.
     """
     wanted = {key: _limit(key, most, rate) for key, most, rate in limits if most is not None or rate is not None}
     known = Limit.objects.in_bulk(list(wanted))
-    changed = [row for key, row in sorted(wanted.items()) if key not in known or _numbers(known[key]) != _numbers(row)]
+    changed = [row for key, row in sorted(wanted.items()) if key not in known or _differs(known[key], row)]
     Limit.objects.bulk_create(
-        changed, update_conflicts=True, unique_fields=["key"], update_fields=["most", "starts", "period"]
+        changed, update_conflicts=True, unique_fields=["key"], update_fields=["most", "starts", "period", "declared_at"]
     )
 
 
@@ -201,8 +204,11 @@ def _limit(key: str, most: int | None, rate: Rate | None) -> Limit:
     return Limit(key=key, most=most, starts=rate.starts, period=rate.per.total_seconds())
 
 
-def _numbers(limit: Limit) -> tuple[int | None, int | None, float | None]:
-    return limit.most, limit.starts, limit.period
+def _differs(known: Limit, declared: Limit) -> bool:
+    numbers = (known.most, known.starts, known.period)
+    return numbers != (declared.most, declared.starts, declared.period) or (
+        declared.declared_at - known.declared_at > REMEMBERED
+    )
 
 
 class _KeyFormatter(string.Formatter):

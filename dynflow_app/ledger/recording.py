@@ -17,6 +17,7 @@ from dynflow_app import clock, probes
 from dynflow_app.ledger import events, skipping, sub_plans
 from dynflow_app.ledger.failing import failing_fast
 from dynflow_app.ledger.limiting import admit
+from dynflow_app.ledger.locking import unlock
 from dynflow_app.ledger.releasing import adjust_active, open_gates
 from dynflow_app.ledger.waiting import stop_instead, write_waits
 from dynflow_app.messages import Outcome
@@ -39,7 +40,7 @@ class Recorded:
     ready: Counter[str] = field(default_factory=Counter)
     """Queue to the number of steps that became ready."""
     settled: int = 0
-    """How many plans have no active step any more, so that the orchestrator has to decide."""
+    """How many plans need the orchestrator: they have no active step any more, or release locks."""
     dropped: Counter[int] = field(default_factory=Counter)
     """Ended steps to the number of events that nobody will handle."""
 
@@ -113,6 +114,9 @@ def _follow_up(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], resu
     sending = [outcome for outcome in waiting if outcome.sent]
     if sending:
         events.store_sent(sending)
+    unlocking = [outcome for outcome in accepted if outcome.unlocked]
+    if unlocking:
+        result.settled += unlock(unlocking)
     addressed = {o.step_id for o in accepted if known[o.step_id].is_addressed} | {o.step_id for o in sending}
     if addressed:
         suspended = {outcome.step_id for outcome in waiting if outcome.state == StepState.SUSPENDED}
@@ -251,7 +255,7 @@ def _release(
         limits |= changed.limits
     ended = [known[outcome.step_id].limit_key for outcome in accepted if outcome.state not in ACTIVE_STEP_STATES]
     limits.update(key for key in ended if key is not None)
-    result.settled = adjust_active(delta)
+    result.settled += adjust_active(delta)
     if limits:  # once, and last: their locks are taken in the order of their keys, after those of plans and steps
         result.ready += admit(limits)
 

@@ -19,7 +19,7 @@ from dynflow_app.models import ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_any_of, ledger_connection
 from dynflow_app.states import Alarm, Cause, PlanResult, StepState
 
-GATHERING = timedelta(seconds=0.05)
+GATHERING = timedelta(seconds=0.02)
 """For so long further places may become free before a step is woken to fill them: one that fills many at a time costs
 less."""
 _PLAN = ExecutionPlan._meta.db_table

@@ -14,6 +14,7 @@ from dynflow_app.models.history import HistoryEntry
 from dynflow_app.models.leadership import Leadership, Term
 from dynflow_app.models.limit import Limit
 from dynflow_app.models.prerequisite import Prerequisite
+from dynflow_app.models.resource_lock import ResourceLink, ResourceLock
 from dynflow_app.models.schedule import Occurrence, Schedule
 from dynflow_app.models.step import Attempt, Step
 from dynflow_app.models.sub_plans import SubPlans
@@ -33,6 +34,8 @@ __all__ = [
     "Occurrence",
     "OutputChunk",
     "Prerequisite",
+    "ResourceLink",
+    "ResourceLock",
     "Schedule",
     "Step",
     "SubPlans",

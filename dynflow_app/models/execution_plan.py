@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dynflow_app.models.action import Action
     from dynflow_app.models.history import HistoryEntry
+    from dynflow_app.models.prerequisite import Prerequisite
     from dynflow_app.models.step import Step
 
 
@@ -43,6 +44,7 @@ class ExecutionPlan(models.Model):
         actions: RelatedManager[Action]
         steps: RelatedManager[Step]
         history: RelatedManager[HistoryEntry]
+        prerequisites: RelatedManager[Prerequisite]
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     label = models.CharField(_("label"), max_length=255, blank=True)
@@ -78,6 +80,9 @@ class ExecutionPlan(models.Model):
     )
     is_waiting = models.BooleanField(
         _("is waiting"), default=False, help_text=_("Whether it may start as soon as other plans allow it.")
+    )
+    has_locks = models.BooleanField(
+        _("has locks"), default=False, help_text=_("Whether it asked for resources when it was planned.")
     )
     parent_step = models.ForeignKey(
         "dynflow_app.Step",
@@ -138,6 +143,11 @@ class ExecutionPlan(models.Model):
                 fields=("made_from",), name="dynflow_plan_derived", condition=models.Q(made_from__isnull=False)
             ),
             models.Index(
+                fields=("-created_at", "-id"),
+                name="dynflow_plan_top_level",
+                condition=models.Q(parent_step__isnull=True),
+            ),
+            models.Index(
                 fields=("parent_step", "state"),
                 name="dynflow_plan_moving_children",
                 condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
@@ -146,6 +156,11 @@ class ExecutionPlan(models.Model):
                 fields=("schedule",),
                 name="dynflow_plan_of_schedule",
                 condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
+            ),
+            models.Index(
+                fields=("ended_at", "id", "action"),
+                name="dynflow_plan_to_clean_up",
+                condition=models.Q(state="stopped", parent_step__isnull=True),
             ),
             models.Index(
                 fields=("state", "created_at"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from dynflow_app import clock
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet
 
 
@@ -20,6 +21,10 @@ class Limit(models.Model):
     )
     wakes_at = models.DateTimeField(
         _("wakes at"), null=True, blank=True, help_text=_("When held steps have to be looked at again.")
+    )
+
+    declared_at = models.DateTimeField(
+        _("declared at"), default=clock.now, help_text=_("When a plan was made with it; exact to a day.")
     )
 
     objects = LedgerManager.from_queryset(LedgerQuerySet)()

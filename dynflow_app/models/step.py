@@ -101,9 +101,15 @@ class Step(models.Model):
         ordering = ("plan", "number")
         constraints = (
             models.UniqueConstraint(fields=("plan", "number"), name="dynflow_step_number"),
+            # Not partial: the foreign key to the action is checked by this index when actions are deleted.
             models.UniqueConstraint(
-                fields=("action", "phase"),
-                condition=models.Q(phase__in=("run", "finalize", "revert")),
+                "action",
+                "phase",
+                models.Case(
+                    models.When(phase__in=("run", "finalize", "revert"), then=0),
+                    default=models.F("number"),
+                    output_field=models.PositiveIntegerField(),
+                ),
                 name="dynflow_step_once_a_phase",
             ),
             models.CheckConstraint(
@@ -137,8 +143,7 @@ class Step(models.Model):
                 name="dynflow_step_to_stop",
                 condition=~models.Q(stop_request="") & models.Q(state="running"),
             ),
-            models.Index(fields=("action",), name="dynflow_step_of_action"),
-            models.Index(fields=("gate",), name="dynflow_step_to_release", condition=models.Q(state="pending")),
+            models.Index(fields=("gate",), name="dynflow_step_to_release", condition=models.Q(gate__isnull=False)),
             models.Index(fields=("world",), name="dynflow_step_to_recover", condition=models.Q(state="running")),
             models.Index(fields=("plan",), name="dynflow_step_to_rescue", condition=models.Q(state="error")),
         )

@@ -18,6 +18,7 @@ from dynflow_app import copying, probes
 from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.ledger import ending, skipping
 from dynflow_app.ledger.finalizing import make_finalize_ready
+from dynflow_app.ledger.locking import tell_released
 from dynflow_app.ledger.releasing import adjust_active, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.orchestrator import starting
@@ -49,19 +50,28 @@ def start(plan_ids: Collection[UUID]) -> Advanced:
         advanced.ready += starting.end_late(due.late)
     if due.scheduled:
         waiting, unwanted, ready = starting.end_refused(due.scheduled)
+        if singletons := set(due.singletons) - waiting - set(unwanted):
+            doubles, hooks = starting.end_doubles(singletons)
+            unwanted, ready = unwanted + doubles, ready + hooks
         advanced.ready += ready + starting.begin_planning(set(due.scheduled) - waiting - set(unwanted))
         ExecutionPlan.objects.filter(id__in=waiting).update(is_waiting=True)
         refused += unwanted
     advanced.settled = dict.fromkeys(refused, Decision(Verdict.STOP, PlanResult.ERROR))
-    _start_planned(due.planned, advanced)
+    _start_planned(due, advanced)
     return advanced
 
 
-def _start_planned(plan_ids: Collection[UUID], advanced: Advanced) -> None:
+def _start_planned(due: starting.Due, advanced: Advanced) -> None:
+    plan_ids = set(due.planned)
+    if due.locking:
+        held_back, results, ready = starting.take_locks(due.locking)
+        plan_ids -= held_back
+        advanced.ready += ready
+        advanced.settled |= {plan_id: Decision(Verdict.STOP, result) for plan_id, result in results.items()}
     if not plan_ids:
         return
     ExecutionPlan.objects.filter(id__in=plan_ids).transition(
-        [PlanState.PLANNED], PlanState.RUNNING, started_at=Now(), revision=F("revision") + 1
+        [PlanState.PLANNED], PlanState.RUNNING, started_at=Now(), is_waiting=False, revision=F("revision") + 1
     )
     released = release_frontier(plan_ids)
     adjust_active(released.by_plan)
@@ -84,7 +94,7 @@ def settle(plan_ids: Collection[UUID]) -> Advanced:
         results, advanced.ready = starting.end_unplanned(unplanned)
         advanced.settled = {plan_id: Decision(Verdict.STOP, result) for plan_id, result in results.items()}
     if planned := quiet[PlanState.PLANNED]:  # by a worker, just now
-        _start_planned(starting.sort_out(planned).planned, advanced)
+        _start_planned(starting.sort_out(planned), advanced)
     _settle_running(quiet[PlanState.RUNNING], advanced)
     return advanced
 
@@ -172,4 +182,5 @@ def quarantine(plan_id: UUID, error: dict[str, object]) -> None:
     plans = ExecutionPlan.objects.filter(id=plan_id)
     plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR, error=error)
     before = [PlanState.SCHEDULED, PlanState.PLANNING, PlanState.PLANNED]
-    plans.transition(before, PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now())
+    if plans.transition(before, PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now()):
+        tell_released(plans.filter(has_locks=True).values_list("id", flat=True))

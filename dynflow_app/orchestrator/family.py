@@ -5,32 +5,36 @@ from __future__ import annotations
 from django.db.models import Exists, OuterRef
 
 from dynflow_app import control
+from dynflow_app.control.stopping import end_many
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, HistoryEntry
 from dynflow_app.states import StopRequest
 
-PORTION = 100
-VERBS = {
-    EnvelopeKind.CANCEL_CHILDREN.value: control.cancel,
-    EnvelopeKind.ABORT_CHILDREN.value: control.abort,
-    EnvelopeKind.HALT_CHILDREN.value: control.halt,
+PORTION = 500
+MOST_HALTED = 50
+_REQUESTS = {
+    EnvelopeKind.CANCEL_CHILDREN.value: StopRequest.CANCEL,
+    EnvelopeKind.ABORT_CHILDREN.value: StopRequest.ABORT,
 }
+KINDS = frozenset({*_REQUESTS, EnvelopeKind.HALT_CHILDREN.value})
+_REASON = "its parent was"
 
 
 def end_children(envelope: Envelope) -> None:
     """End the next sub-plans of the plan in `envelope`; write another one if there are more."""
-    verb = VERBS[envelope.kind]
-    living = ExecutionPlan.objects.live().filter(parent_step__plan=envelope.plan_id)
-    if verb is not control.halt:
-        living = living.exclude(parent_step__stop_request=StopRequest.NONE)
-        # A sub-plan that answers a cancel takes its time, and needs not be asked again.
-        asked = HistoryEntry.objects.filter(plan=OuterRef("pk"), verb=verb.__name__, actor=_actor(envelope))
-        living = living.exclude(Exists(asked))
-    portion = list(living.order_by("pk").values_list("pk", flat=True)[:PORTION])
-    control.in_bulk(verb, ExecutionPlan.objects.filter(pk__in=portion), by=_actor(envelope), reason="its parent was")
-    if len(portion) == PORTION:
+    actor = f"plan {envelope.plan_id}"
+    living = ExecutionPlan.objects.live().filter(parent_step__plan=envelope.plan_id).order_by("pk")
+    request = _REQUESTS.get(envelope.kind)
+    if request is None:
+        portion = list(living.values_list("pk", flat=True)[:MOST_HALTED])
+        control.in_bulk(control.halt, ExecutionPlan.objects.filter(pk__in=portion), by=actor, reason=_REASON)
+        is_more = len(portion) == MOST_HALTED
+    else:
+        # One that answers a cancel takes its time, and needs not be asked again.
+        asked = HistoryEntry.objects.filter(plan=OuterRef("pk"), verb=str(request), actor=actor)
+        living = living.exclude(parent_step__stop_request=StopRequest.NONE).exclude(Exists(asked))
+        portion = list(living.values_list("pk", flat=True)[:PORTION])
+        end_many(portion, request, by=actor, reason=_REASON)
+        is_more = len(portion) == PORTION
+    if is_more:
         Envelope.objects.create(kind=envelope.kind, plan_id=envelope.plan_id)
-
-
-def _actor(envelope: Envelope) -> str:
-    return f"plan {envelope.plan_id}"

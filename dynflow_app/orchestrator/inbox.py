@@ -14,7 +14,7 @@ from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import is_outage, ledger_alias
-from dynflow_app.orchestrator import advance, family
+from dynflow_app.orchestrator import advance, family, unlocking
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
 from dynflow_app.states import PlanState
 
@@ -48,9 +48,10 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
     for envelope in envelopes:
-        if envelope.kind in family.VERBS:
+        if envelope.kind in family.KINDS:
             family.end_children(envelope)
     advanced.ready += admit(advanced.limits | settled.limits)
+    unlocking.release({each.plan_id for each in envelopes if each.kind == EnvelopeKind.RELEASED.value})
     return advanced
 
 

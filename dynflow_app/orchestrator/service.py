@@ -22,6 +22,7 @@ from dynflow_app.transport.base import TransportError
 _log = logging.getLogger("dynflow_app.orchestrator")
 
 FORGET_INTERVAL = 600.0
+SHORTEST_WAIT = 0.01
 LONGEST_WAIT = 1.0
 """Seconds after which the loop looks at its lease and its duties even if nothing rings."""
 
@@ -90,7 +91,9 @@ class Orchestrator:
             for duty in self._duties:
                 duty.run_if_due(term)
             if not acted:
-                transport.get().wait_orchestrator(LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(due, 0.05)))
+                transport.get().wait_orchestrator(
+                    LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(due, SHORTEST_WAIT))
+                )
         return True
 
     def _database_away(self, error: Exception, backoff: Backoff) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -12,8 +12,10 @@ from django.db.models import Case, Q, When
 from django.db.models.functions import Now
 
 from dynflow_app.ledger import ending
+from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.ledger.releasing import adjust_active
 from dynflow_app.models import Envelope, ExecutionPlan, Prerequisite, Step
+from dynflow_app.orchestrator import locks
 from dynflow_app.states import Phase, PlanResult, PlanState, StepState
 
 _BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
@@ -26,6 +28,10 @@ class Due:
     scheduled: list[UUID] = field(default_factory=list)
     planned: list[UUID] = field(default_factory=list)
     late: list[UUID] = field(default_factory=list)
+    locking: list[UUID] = field(default_factory=list)
+    """Those of `planned` that need locks first."""
+    singletons: list[UUID] = field(default_factory=list)
+    """Those of `scheduled` of which only one of a kind may be active."""
 
 
 def sort_out(plan_ids: Collection[UUID]) -> Due:
@@ -33,13 +39,20 @@ def sort_out(plan_ids: Collection[UUID]) -> Due:
     due = Due()
     plans = ExecutionPlan.objects.filter(id__in=plan_ids, state__in=_BEFORE_START)
     may_start = Case(When(Q(is_frozen=True) | Q(start_at__gt=Now()), then=False), default=True)
-    is_late = Case(When(state=PlanState.SCHEDULED, start_before__lte=Now(), then=True), default=False)
+    has_not_begun = Q(state=PlanState.SCHEDULED) | Q(is_waiting=True)
+    is_late = Case(When(has_not_begun, start_before__lte=Now(), then=True), default=False)
     rows = plans.annotate(may_start=may_start, is_late=is_late)
-    for plan_id, state, late, may in rows.values_list("id", "state", "is_late", "may_start"):
+    fields = ("id", "state", "is_late", "may_start", "has_locks", "singleton")
+    for plan_id, state, late, may, has_locks, singleton in rows.values_list(*fields):
+        is_scheduled = state == PlanState.SCHEDULED
         if late:
             due.late.append(plan_id)
         elif may:
-            (due.scheduled if state == PlanState.SCHEDULED else due.planned).append(plan_id)
+            (due.scheduled if is_scheduled else due.planned).append(plan_id)
+            if has_locks and not is_scheduled:
+                due.locking.append(plan_id)
+            if singleton and is_scheduled:
+                due.singletons.append(plan_id)
     return due
 
 
@@ -78,6 +91,32 @@ def end_refused(plan_ids: Collection[UUID]) -> tuple[set[UUID], list[UUID], Coun
     return waiting - set(errors), list(errors), _refuse(errors)
 
 
+def end_doubles(plan_ids: Collection[UUID]) -> tuple[list[UUID], Counter[str]]:
+    """Stop those of these locked, scheduled singletons of which another plan is active, or was first. Returns them, and
+    queues with hook steps."""
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids).order_by("id").values_list("id", "singleton")
+    singletons = [(plan_id, str(singleton)) for plan_id, singleton in plans]
+    found = active_singletons(singleton for _, singleton in singletons)
+    errors = {}
+    for plan_id, singleton in singletons:
+        first = found.setdefault(singleton, plan_id)
+        if first != plan_id:
+            errors[plan_id] = ("AlreadyActive", f"Plan {first} of {singleton} is active, and only one may be.")
+    return list(errors), _refuse(errors)
+
+
+def take_locks(plan_ids: Collection[UUID]) -> tuple[set[UUID], dict[UUID, PlanResult], Counter[str]]:
+    """Give these locked, planned plans their locks, or a place in line. Returns the plans that may not start now, the
+    results of those of them that were stopped, and queues with hook steps."""
+    granted = locks.grant(plan_ids)
+    ready: Counter[str] = Counter()
+    for result in {result for result, _why in granted.refused.values()}:
+        whys = {plan_id: why for plan_id, (its, why) in granted.refused.items() if its == result}
+        ready += _refuse({plan_id: ("ResourceBusy", why) for plan_id, why in whys.items()}, result)
+    results = {plan_id: result for plan_id, (result, _why) in granted.refused.items()}
+    return granted.waits | results.keys(), results, ready
+
+
 def begin_planning(plan_ids: Collection[UUID]) -> Counter[str]:
     """Let workers plan these locked, scheduled plans; returns queue to number of steps."""
     plans = ExecutionPlan.objects.filter(id__in=plan_ids)
@@ -106,7 +145,7 @@ def end_unplanned(plan_ids: Collection[UUID]) -> tuple[dict[UUID, PlanResult], C
     return results, ready
 
 
-def _refuse(errors: dict[UUID, tuple[str, str]]) -> Counter[str]:
+def _refuse(errors: Mapping[UUID, tuple[str, str]], result: PlanResult = PlanResult.ERROR) -> Counter[str]:
     if not errors:
         return Counter()
     for plan_id, (kind, message) in errors.items():
@@ -114,4 +153,4 @@ def _refuse(errors: dict[UUID, tuple[str, str]]) -> Counter[str]:
         ExecutionPlan.objects.filter(pk=plan_id).update(error=error)
     Envelope.objects.filter(plan_id__in=errors).delete()
     ending.cancel_rest(list(errors))
-    return ending.stop(list(errors), PlanResult.ERROR)
+    return ending.stop(list(errors), result)

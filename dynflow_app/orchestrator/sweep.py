@@ -13,8 +13,9 @@ from dynflow_app import transport
 from dynflow_app.conf import settings
 from dynflow_app.ledger import limiting
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, Step, Term
+from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, Term
 from dynflow_app.models.base import ledger_alias
+from dynflow_app.orchestrator import unlocking
 from dynflow_app.states import PlanState, StepState
 
 BATCH = 500
@@ -28,11 +29,15 @@ class Swept:
     rung: int = 0
     plans: int = 0
     admitted: int = 0
+    locks: int = 0
+    """Plans whose locks nobody released, or that nobody gave theirs."""
 
 
 def run_once(term: Term) -> Swept:
     """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about."""
-    return Swept(rung=_ring_again(), plans=_address_forgotten(term), admitted=_admit_again(term))
+    return Swept(
+        rung=_ring_again(), plans=_address_forgotten(term), admitted=_admit_again(term), locks=_mend_locks(term)
+    )
 
 
 def _ring_again() -> int:
@@ -52,6 +57,15 @@ def _admit_again(term: Term) -> int:
         admitted = limiting.admit(limiting.keys_with_held_steps())
     transport.get().ring_queues(admitted)
     return sum(admitted.values())
+
+
+def _mend_locks(term: Term) -> int:
+    """Write the missing envelopes of plans that keep others waiting, or wait, for nothing."""
+    if not ResourceLock.objects.live().exists():
+        return 0
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        return unlocking.mend(BATCH)
 
 
 def _address_forgotten(term: Term) -> int:

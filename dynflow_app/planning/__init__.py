@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dynflow_app.planning.draft import Draft, queue_of
+from dynflow_app.planning.previewing import ActionPreview, Preview, StepPreview, preview_of
 from dynflow_app.planning.storing import insert, store, store_planned, store_unplanned
 
-__all__ = ["Draft", "insert", "queue_of", "store", "store_planned", "store_unplanned"]
+__all__ = [
+    "ActionPreview",
+    "Draft",
+    "Preview",
+    "StepPreview",
+    "insert",
+    "preview_of",
+    "queue_of",
+    "store",
+    "store_planned",
+    "store_unplanned",
+]

@@ -16,14 +16,17 @@ from dynflow_app.conf import settings
 from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.limiting import limit_key_of
-from dynflow_app.models import Action, ExecutionPlan, Step
+from dynflow_app.models import Action, ExecutionPlan, ResourceLock, Step
+from dynflow_app.models.resource_lock import resource_key
 from dynflow_app.sealing import seal
 from dynflow_app.serialization import OutputReference, encode_input
-from dynflow_app.states import Phase
+from dynflow_app.states import OnConflict, Phase
 from dynflow_app.transport import known_queues
 
 MOST_PRIORITY = 32767
 """What a small integer holds, either way."""
+_CONFLICTS = (OnConflict.WAIT, OnConflict.SKIP, OnConflict.FAIL)
+"""Of two actions that lock the same, the stricter counts."""
 
 
 class Draft:
@@ -44,6 +47,8 @@ class Draft:
         self._limit_key: str | None = None
         self.limits: dict[str, tuple[int | None, Rate | None]] = {}
         """Limits that steps of this plan share with others."""
+        self.locks: dict[str, ResourceLock] = {}
+        self.links: set[str] = set()
 
     def make(self, action_class: type[BaseAction], args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         """Run the plan phase of the entry action. Whatever the user's code raises goes to the caller."""
@@ -92,6 +97,16 @@ class Draft:
             yield
         finally:
             self.flow.close()
+
+    def lock(self, action: BaseAction, resource: object, *, shared: bool) -> None:
+        key = resource_key(resource)
+        lock = self.locks.setdefault(key, ResourceLock(plan=self.plan, resource=key, is_shared=True))
+        lock.on_conflict = max(OnConflict(lock.on_conflict), OnConflict(action.on_conflict), key=_CONFLICTS.index)
+        lock.is_shared = lock.is_shared and shared
+        self.plan.has_locks = True
+
+    def link(self, resource: object) -> None:
+        self.links.add(resource_key(resource))
 
     # --- helpers ---------------------------------------------------------------------------------------------
 

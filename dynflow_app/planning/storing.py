@@ -10,7 +10,16 @@ from django.db.models import Model
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.limiting import declare
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Action, Dependency, Envelope, ExecutionPlan, Gate, Step
+from dynflow_app.models import (
+    Action,
+    Dependency,
+    Envelope,
+    ExecutionPlan,
+    Gate,
+    ResourceLink,
+    ResourceLock,
+    Step,
+)
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.planning.draft import Draft
 from dynflow_app.states import Phase, PlanState
@@ -56,7 +65,12 @@ def store_planned(draft: Draft, entry_id: int) -> None:
     """
     plan, entry = draft.plan, draft.actions[0]
     planned = ExecutionPlan.objects.filter(pk=plan.pk).transition(
-        [PlanState.PLANNING], PlanState.PLANNED, queue=plan.queue, fail_fast=plan.fail_fast, hooks=plan.hooks
+        [PlanState.PLANNING],
+        PlanState.PLANNED,
+        queue=plan.queue,
+        fail_fast=plan.fail_fast,
+        hooks=plan.hooks,
+        has_locks=plan.has_locks,
     )
     if not planned:
         raise WrongStateError("This plan was ended while it was being planned; nothing of it is kept.")
@@ -85,6 +99,9 @@ def _store_steps(drafts: Sequence[Draft]) -> None:
         Dependency,
         [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
     )
+    insert(ResourceLock, [lock for draft in drafts for lock in draft.locks.values()])
+    links = [(draft.plan, key) for draft in drafts for key in sorted(draft.links)]
+    insert(ResourceLink, [ResourceLink(plan=plan, resource=key) for plan, key in links])
     limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
     if limits:
         declare([(key, most, rate) for key, (most, rate) in limits.items()])

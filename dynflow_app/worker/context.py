@@ -16,6 +16,7 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.errors import bounded
 from dynflow_app.messages import Claimed, SelfEvent
 from dynflow_app.models import Action, Step
+from dynflow_app.models.resource_lock import resource_key
 from dynflow_app.sealing import scrub, seal, secrets_in, unseal
 from dynflow_app.serialization import check_json, resolve
 from dynflow_app.states import Cause, Phase
@@ -58,6 +59,7 @@ class StepContext:
         self.error: dict[str, Any] | None = None
         self.is_woken = step.cause in (Cause.WAKE, Cause.EVENT)
         self.sent: list[SelfEvent] = []
+        self.unlocked: list[str] = []
         self.progress: float | None = None
 
     def stored_output(self, *, is_final: bool) -> str | None:
@@ -98,6 +100,10 @@ class StepContext:
         """Kept until this invocation ends."""
         check_json(event.data, f"the data of event {event.name!r}", settings.PAYLOAD_LIMIT)
         self.sent.append(event)
+
+    def unlock(self, resource: object) -> None:
+        """Kept until this invocation ends."""
+        self.unlocked.append(resource_key(resource))
 
     def callback_url(self, name: str, expires_in: float) -> str:
         """Signed, and good for one POST. Raises `PlanningError` outside of run()."""

@@ -47,7 +47,7 @@ def succeeded(step: Claimed, context: StepContext, started: float) -> Outcome:
     """The code returned. Raises what storing its output raises."""
     outcome = timed(blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)
     outcome.output = context.stored_output(is_final=step.phase in FLOW_PHASES)
-    outcome.input = context.resolved_input
+    outcome.input, outcome.unlocked = context.resolved_input, context.unlocked
     return outcome
 
 
@@ -138,6 +138,7 @@ def _suspended(
     outcome = timed(blank(step, StepState.SUSPENDED, None if is_look else EndedAs.SUSPENDED), started)
     outcome.output, outcome.input = output, context.resolved_input
     outcome.sent, outcome.progress, outcome.wakes_below = context.sent, context.progress, wish.wakes_below
+    outcome.unlocked = context.unlocked
     remaining = None if invocation.deadline is None else invocation.deadline - outcome.ended
     if remaining is None and step.remaining is not None and step.remaining > outcome.seconds:
         remaining = step.remaining - outcome.seconds  # on_timeout() or cancel() was called before its time was over

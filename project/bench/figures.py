@@ -27,6 +27,15 @@ LABELS = {
     "seconds": "seconds observed",
     "statements_per_second": "SQL statements/s",
     "transactions_per_second": "SQL transactions/s",
+    "steps_per_second_alone": "steps/s, no clean-up",
+    "steps_per_second_beside_cleanup": "steps/s, while a clean-up runs",
+    "ratio": "  ratio",
+    "latency_ms_median_alone": "trigger to finished, ms, median, no clean-up",
+    "latency_ms_median_beside": "trigger to finished, ms, median, while a clean-up runs",
+    "latency_ms_p95_alone": "trigger to finished, ms, 95 %, no clean-up",
+    "latency_ms_p95_beside": "trigger to finished, ms, 95 %, while a clean-up runs",
+    "cleaned_per_second_beside_steps": "plans cleaned up/s, while steps run",
+    "cleaned_per_second_alone": "plans cleaned up/s, nothing else to do",
 }
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from django.db import connection
 from django.db.models import Max, Min
 
 from dynflow_app.models import Attempt, ExecutionPlan
 from dynflow_app.triggering import trigger
+from project.bench import upkeep
 from project.bench.actions import Chain, Family, Fan, NoOp
 from project.bench.figures import median, percentile
+from project.bench.latency import server_time, single, time_of
 from project.bench.statements import Counter
 from project.bench.system import System
 from project.bench.usage import members, usage
@@ -45,8 +45,8 @@ def steps(system: System, count: int, counter: Counter | None) -> Figures:
     counted = _statements(counter, count, looks)
     plan.refresh_from_db()
     first = Attempt.objects.filter(step__plan=plan).aggregate(at=Min("started_at"))["at"]
-    seconds = (_time(plan.ended_at) - first).total_seconds()
-    with_trigger = (_time(plan.ended_at) - plan.created_at).total_seconds()
+    seconds = (time_of(plan.ended_at) - first).total_seconds()
+    with_trigger = (time_of(plan.ended_at) - plan.created_at).total_seconds()
     return {
         "planning_and_trigger_seconds": planned,
         **({"planning_statements": planning_statements} if planning_statements is not None else {}),
@@ -72,14 +72,14 @@ def chain(system: System, count: int, counter: Counter | None) -> Figures:
 def plans(system: System, count: int, counter: Counter | None) -> Figures:
     """``count`` plans of one step by one client, then single ones on the idle system."""
     _begin(counter)
-    since = _server_time()
+    since = server_time()
     began = time.perf_counter()
     ids = [trigger(NoOp).pk for _ in range(count)]
     triggering = time.perf_counter() - began
     looks = system.wait_for(ids, pause=0.1)
     counted = counter.total().sent - looks if counter else None
     last = ExecutionPlan.objects.filter(pk__in=ids).aggregate(at=Max("ended_at"))["at"]
-    latencies, triggers = zip(*(_single(system) for _ in range(SINGLES)), strict=True)
+    latencies, triggers = zip(*(single(system) for _ in range(SINGLES)), strict=True)
     return {
         "triggered_per_second": count / triggering,
         "finished_per_second": count / (last - since).total_seconds(),
@@ -103,7 +103,7 @@ def sub_plans(system: System, count: int, counter: Counter | None) -> Figures:
         looks = system.wait_for([plan.pk], pause=0.1)
         counted = counter.total().sent - looks if counter else None
         plan.refresh_from_db()
-        seconds = (_time(plan.ended_at) - plan.created_at).total_seconds()
+        seconds = (time_of(plan.ended_at) - plan.created_at).total_seconds()
         figures[f"seconds_{name}"] = seconds
         figures[f"sub_plans_per_second_{name}"] = count / seconds
         if counted is not None:
@@ -142,21 +142,18 @@ KINDS: dict[str, Callable[[System, int, Counter | None], Figures]] = {
     "plans": plans,
     "sub-plans": sub_plans,
     "idle": idle,
+    "cleanup": lambda system, count, counter: upkeep.cleanup(system, count),
+    "lists": lambda system, count, counter: upkeep.lists(system, count),
 }
-DEFAULT_COUNTS = {"steps": [1000, 10000], "chain": [500], "plans": [500], "sub-plans": [10000], "idle": [20]}
-
-
-def _single(system: System) -> tuple[float, float]:
-    """Milliseconds from the call of trigger() to the end in the ledger, and those of trigger() alone."""
-    time.sleep(0.02)
-    since = _server_time()
-    began = time.perf_counter()
-    plan = trigger(NoOp)
-    triggering = (time.perf_counter() - began) * 1000
-    time.sleep(0.005)
-    system.wait_for([plan.pk], pause=0.005)
-    ended = _time(ExecutionPlan.objects.get(pk=plan.pk).ended_at)
-    return (ended - since).total_seconds() * 1000, triggering
+DEFAULT_COUNTS = {
+    "steps": [1000, 10_000],
+    "chain": [500],
+    "plans": [500],
+    "sub-plans": [10_000],
+    "idle": [20],
+    "cleanup": [100_000],
+    "lists": [100_000],
+}
 
 
 def _begin(counter: Counter | None) -> None:
@@ -176,19 +173,8 @@ def _statements(counter: Counter | None, count: int, own: int) -> Figures:
     }
 
 
-def _server_time() -> Any:  # a datetime
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
-
-
 def _transactions() -> int:
     """Transactions in this database so far; PostgreSQL adds them up with a delay."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
-
-
-def _time(value: datetime | None) -> datetime:
-    assert value is not None  # noqa: S101 - the plan has stopped
-    return value

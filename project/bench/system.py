@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,6 +69,18 @@ class System:
     def stop_worker(self) -> None:
         """Stop the worker alone."""
         self._stop(["rqworker"])
+
+    @contextlib.contextmanager
+    def beside(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Another command, waited for at the end of the block. Raises BenchError if it failed by itself."""
+        process = self._manage(*arguments, settings=SETTINGS)
+        self._processes.pop(arguments[0])
+        try:
+            yield process
+            if process.wait(STOP_TIMEOUT) not in (0, 128 + signal.SIGTERM):
+                raise BenchError(f"{arguments[0]} failed:\n{self._log(arguments[0]).read_text(errors='replace')}")
+        finally:
+            process.kill()
 
     def _stop(self, names: list[str]) -> None:
         stopping = [self._processes.pop(name) for name in names]

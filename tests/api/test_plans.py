@@ -55,6 +55,8 @@ def test_body(viewer: APIClient) -> None:
         "progress": {"done": 3, "total": 4, "ratio": 0.75},
         "counts": {"running": 1, "success": 3},
         "error": None,
+        "parent": None,
+        "start_at": None,
         "created_at": plan.created_at.isoformat().replace("+00:00", "Z"),
         "started_at": plan.started_at.isoformat().replace("+00:00", "Z"),
         "ended_at": None,
@@ -64,8 +66,12 @@ def test_body(viewer: APIClient) -> None:
         "links": {"steps": f"{LIST}{plan.pk}/steps/", "explanation": f"{LIST}{plan.pk}/explanation/"},
         "poll_after": 5,
         "eta_seconds": None,
+        "sub_plans": [],
+        "after": [],
+        "locks": [],
     }
-    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - {"eta_seconds"}
+    of_details = {"eta_seconds", "sub_plans", "after", "locks"}
+    assert viewer.get(LIST).json()["results"][0].keys() == {*body, "duration"} - of_details
 
 
 def test_progress_is_weighted_and_tells_the_time_left(viewer: APIClient) -> None:
@@ -148,10 +154,10 @@ def test_number_of_queries(viewer: APIClient, django_user_model: type[User]) -> 
     detail = f"{LIST}{plan.pk}/"
 
     assert few == queries(root, f"{LIST}?page_size=200") == 2
-    assert queries(root, detail) == 3  # how long earlier runs took
+    assert queries(root, detail) == 5  # how long earlier runs took, sub-plans, prerequisites
     viewer.get(LIST)  # from here on the user's permissions are known to the test's user object
     assert queries(viewer, LIST) <= 4
-    assert queries(viewer, detail) <= 5
+    assert queries(viewer, detail) <= 7
 
 
 def test_filters(viewer: APIClient) -> None:

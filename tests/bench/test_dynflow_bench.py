@@ -24,14 +24,16 @@ EXPECTED = {
     },
     "chain": {"ms_per_hop_median", "ms_per_hop_p95"},
     "plans": {"triggered_per_second", "finished_per_second", "latency_ms_median", "latency_ms_p95"},
+    "lists": {"admin_list_ms", "admin_last_page_ms", "api_list_ms", "api_errors_ms"},
     "idle": {"seconds", "cpu_seconds_child", "resident_mib_supervisor"},
 }
-COUNTS = {"steps": ["5", "10"], "chain": ["4"], "plans": ["3"], "idle": ["1"]}
+COUNTS = {"steps": ["5", "10"], "chain": ["4"], "plans": ["3"], "idle": ["1"], "lists": ["60"]}
 LIMITS = {
     "steps": {"steps_per_second", "steps_per_second_by_20"},
     "chain": {"ms_per_hop_median", "ms_per_hop_p95"},
     "plans": {"triggered_per_second"},
     "idle": set(),
+    "lists": set(),
 }
 
 

@@ -101,3 +101,9 @@ class WrongParent(Parent):
 
     def sub_plans(self, start: int, stop: int) -> Iterator[Any]:
         yield from [self.sub_plan(Child, name="only one")][: stop - start - 1]
+
+
+class KillableParent(LimitedParent):
+    """In small batches, so that there are many moments in which a worker may die."""
+
+    batch_size = 4

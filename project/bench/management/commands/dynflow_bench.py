@@ -21,7 +21,8 @@ class Command(BaseCommand):
     help = (
         "Measures on embedded servers, or in a fresh database of POSTGRES_HOST with REDIS_URL if both are set. "
         "steps: a plan of N steps side by side. chain: N steps one after the other. plans: N plans of one step. "
-        "idle: nothing for N seconds."
+        "idle: nothing for N seconds. cleanup: steps beside N old plans, without and with a clean-up of them. "
+        "lists: pages of the admin and the API with N old plans."
     )
     requires_system_checks = ()
     requires_migrations_checks = False
