@@ -105,10 +105,7 @@ class BaseAction:
         if kept is not None and not (isinstance(kept, timedelta) and kept >= timedelta()):
             raise ValueError(f"{cls.__name__}.keep_for is {cls.keep_for!r}: give a timedelta, or None for KEEP_FOR.")
         if cls.atomic and (cls.isolated or inspect.iscoroutinefunction(getattr(cls, "run", None))):
-            raise ValueError(
-                f"{cls.__name__}: an atomic run() needs the worker's own transaction, so it can be neither "
-                "isolated nor async."
-            )
+            raise ValueError(f"{cls.__name__}: an atomic run() uses a worker's transaction; not isolated, not async.")
         registry.register(cls)
 
     def plan(self, *args: Any, **kwargs: Any) -> None:  # each subclass names its own arguments

@@ -173,6 +173,8 @@ class Supervisor:
         self._born += 1
         world.pid = pid
         self._children[pid] = Child(pid, world, started)
+        if self._stopping_since is not None:  # told to stop while this one was being registered
+            self._dismiss(self._children[pid])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         World.objects.filter(pk=world.pk).update(pid=pid)
 
