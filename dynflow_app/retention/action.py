@@ -8,17 +8,27 @@ from datetime import timedelta
 
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.retry import Retry
+from dynflow_app.conf import settings
+from dynflow_app.engine.timing import Cron
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.retention.archive import Archive
 from dynflow_app.retention.cleaning import BATCH, MOST_BATCH, clean_up
 from dynflow_app.retention.selection import Selection
 
 
+def nightly() -> Cron | None:
+    """When old plans are cleaned up by themselves: each night, in a project that says how long it keeps them."""
+    return Cron("17 3 * * *", tz="UTC", purpose="clean-up") if settings.KEEP_FOR is not None else None
+
+
 class Cleanup(BaseAction):
     """Deletes stopped plans that are old enough. Ends between two batches if it is cancelled; what is gone is gone.
 
-    Its output counts the plans, the sub-plans and the limits that it deleted.
+    Its output counts the plans, the sub-plans and the limits that it deleted. If ``KEEP_FOR`` is set, it is scheduled
+    for each night.
     """
+
+    schedule = nightly()
 
     idempotent = True
     retry = Retry(attempts=3)

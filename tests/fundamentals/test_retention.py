@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import connection, transaction
 
-from dynflow_app import BaseAction, clock
+from dynflow_app import BaseAction, Cron, clock
 from dynflow_app.actions import registry
 from dynflow_app.models import (
     ExecutionPlan,
@@ -20,7 +20,7 @@ from dynflow_app.models import (
     Step,
 )
 from dynflow_app.retention import Selection, clean_up
-from dynflow_app.retention.action import Cleanup
+from dynflow_app.retention.action import Cleanup, nightly
 from dynflow_app.retention.selection import rules
 from dynflow_app.states import PlanState
 from tests.factories import (
@@ -92,6 +92,12 @@ def test_actions_say_how_long_their_plans_are_kept(settings: SettingsWrapper, kn
     assert clean(Selection(older_than=timedelta())) == {"plans": 2}
     assert clean(Selection(older_than=timedelta(), actions=(daily,))) == {"plans": 1}
     assert {plan.action for plan in left()} == {precious}
+
+
+def test_who_says_how_long_plans_are_kept_has_them_cleaned_up_each_night(settings: SettingsWrapper) -> None:
+    assert nightly() is None
+    settings.DYNFLOW = {**settings.DYNFLOW, "KEEP_FOR": 30}
+    assert nightly() == Cron("17 3 * * *", tz="UTC", purpose="clean-up")
 
 
 def test_a_number_of_days_without_a_date_is_for_ever(settings: SettingsWrapper) -> None:
