@@ -22,6 +22,8 @@ from dynflow_app.states import Alarm, Cause, PlanResult, StepState
 GATHERING = timedelta(seconds=0.02)
 """For so long further places may become free before a step is woken to fill them: one that fills many at a time costs
 less."""
+MOST_FULL = 0.5
+"""Share of the places that are taken, up to which nobody waits for further ones."""
 _PLAN = ExecutionPlan._meta.db_table
 _SUB_PLANS = SubPlans._meta.db_table
 
@@ -62,29 +64,30 @@ def _wake(step_ids: Collection[int]) -> Counter[str]:
     connection = ledger_connection()
     condition, parameters = is_any_of(connection, "step_id", step_ids)
     moving = f"FROM {_PLAN} WHERE parent_step_id = {_SUB_PLANS}.step_id AND state NOT IN ('stopped', 'paused')"
-    enough = f"""CASE
-        WHEN wakes_below IS NULL THEN FALSE
-        WHEN wakes_below = 1 THEN NOT EXISTS (SELECT 1 {moving})
-        ELSE (SELECT COUNT(*) {moving}) < wakes_below END"""
-    sql = f"SELECT step_id, wakes_below FROM {_SUB_PLANS} WHERE {condition} AND {enough}"  # noqa: S608 - as above
+    sql = f"""
+        SELECT step_id, wakes_below, CASE
+            WHEN wakes_below > 1 THEN (SELECT COUNT(*) {moving})
+            WHEN EXISTS (SELECT 1 {moving}) THEN 1 ELSE 0 END
+        FROM {_SUB_PLANS} WHERE {condition} AND wakes_below IS NOT NULL
+    """  # noqa: S608 - as above
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
-    if not rows:
+        free = {step_id: moving / below for step_id, below, moving in cursor.fetchall() if moving < below}
+    if not free:
         return Counter()
-    SubPlans.objects.filter(step__in=[step_id for step_id, _ in rows]).update(wakes_below=None)
-    return _go_on(
-        over=[step_id for step_id, below in rows if below == 1], free=[step_id for step_id, below in rows if below > 1]
-    )
+    SubPlans.objects.filter(step__in=free).update(wakes_below=None)
+    at_once = [step_id for step_id, share in free.items() if share <= MOST_FULL]
+    return _go_on(at_once=at_once, soon=free.keys() - set(at_once))
 
 
-def _go_on(*, over: Collection[int], free: Collection[int]) -> Counter[str]:
-    """Steps whose sub-plans are `over` go on at once; those that have `free` places again a little later."""
-    places = Step.objects.filter(id__in=free, state=StepState.SUSPENDED)
-    if free:
+def _go_on(*, at_once: Collection[int], soon: Collection[int]) -> Counter[str]:
+    """These suspended steps become ready; the second ones a little later. Returns queue to number of the first."""
+    places = Step.objects.filter(id__in=soon, state=StepState.SUSPENDED)
+    if soon:
         places.update(alarm=Alarm.WAKE, alarm_at=Now() + GATHERING)
-    steps = Step.objects.filter(id__in=over)
-    queues = Counter(steps.filter(state=StepState.SUSPENDED).values_list("queue", flat=True)) if over else Counter()
+    steps = Step.objects.filter(id__in=at_once)
+    suspended = steps.filter(state=StepState.SUSPENDED)
+    queues = Counter(suspended.values_list("queue", flat=True)) if at_once else Counter()
     fields: dict[str, Any] = {"cause": Cause.WAKE, "alarm": "", "alarm_at": None, "ready_at": Now()}
     if queues:
         steps.transition([StepState.SUSPENDED], StepState.READY, **fields)

@@ -19,7 +19,7 @@ from dynflow_app.messages import Claimed, EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
-from dynflow_app.planning import Draft, store_started
+from dynflow_app.planning import Draft, store, store_started
 from dynflow_app.sealing import unseal
 from dynflow_app.states import PlanResult, PlanState, StepState, StopRequest
 from dynflow_app.triggering import TriggerOptions, plan_row, store_failures
@@ -141,7 +141,10 @@ class Spawner:
             if is_outage(error):
                 raise
             drafts, failures = self._one_by_one(wanted, round_)
-        self._ready += store_started(drafts)
+        if self.action.concurrency_limit is None:  # many at once cost less in the orchestrator's large batches
+            store(drafts)
+        else:  # few at a time: each way that is spared counts
+            self._ready += store_started(drafts)
         store_failures(failures)
         return len(failures)
 
