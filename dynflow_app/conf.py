@@ -61,10 +61,10 @@ class Defaults:
     """Dotted paths of the `Middleware` classes that wrap all actions, the outermost first."""
     CALLBACK_URL: str = ""
     """Where outside systems reach our callbacks, such as ``https://example.org/dynflow/callbacks/``. Empty: nowhere."""
-    DECLARE_SCHEDULES: bool = True
-    """Whether schedules that actions declare become rows. Off for copies of a system that must not act."""
     KEEP_FOR: float | None = None
     """Days after which a stopped plan may be cleaned up, if its action does not say. None: it is kept for ever."""
+    DECLARE_SCHEDULES: bool = True
+    """Whether schedules that actions declare become rows. Off for copies of a system that must not act."""
     AUTO_RESCUE: bool = True
     """Whether a plan does by itself what the rescue strategies of its failed actions suggest; otherwise it pauses."""
 

@@ -29,9 +29,9 @@ class Probe(Enum):
     WORLD_INVALIDATED = "world_invalidated"
     FINALIZE_RETURNED = "finalize_returned"
     TIMERS_FIRED = "timers_fired"
-    SCHEDULES_FIRED = "schedules_fired"
     PLANS_ARCHIVED = "plans_archived"
     PLANS_DELETED = "plans_deleted"
+    SCHEDULES_FIRED = "schedules_fired"
     SUB_PLANS_MADE = "sub_plans_made"
 
 

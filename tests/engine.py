@@ -39,7 +39,8 @@ class Engine:
         """Let the orchestrator read its inbox until it is empty; returns how many envelopes there were."""
         total = 0
         for _ in range(ROUNDS):
-            read = inbox.run_once(self.term) + timers.run_once(self.term) + schedules.run_once(self.term)
+            read = inbox.run_once(self.term) + timers.fire_alarms(self.term)
+            read += timers.fire_limits(self.term) + schedules.run_once(self.term)
             if not read:
                 return total
             total += read

@@ -38,17 +38,8 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 def violations() -> list[str]:
     """Every broken invariant as one sentence."""
     checks = (
-        _timers,
-        _events,
-        _stopped_plans,
-        _active_steps,
-        _gates,
-        _steps,
-        _attempts,
-        _references,
-        _locks,
-        _occurrences,
-    )
+        _timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references, _locks, _occurrences,
+    )  # fmt: skip
     return [sentence for check in checks for sentence in check()]
 
 
@@ -127,15 +118,6 @@ def _references() -> Iterator[str]:
             yield f"action {action} of plan {action.plan_id} ran with an unresolved reference"
 
 
-def _occurrences() -> Iterator[str]:
-    for occurrence in Occurrence.objects.exclude(plan=None).exclude(plan__schedule=None):
-        if occurrence.plan is not None and occurrence.plan.schedule_id != occurrence.schedule_id:
-            yield f"{occurrence} of schedule {occurrence.schedule_id} has a plan of another"
-    fired = Occurrence.objects.exclude(plan=None).values("plan").annotate(rows=Count("id")).filter(rows__gt=1)
-    for row in fired:
-        yield f"plan {row['plan']} was made by {row['rows']} occurrences"
-
-
 def _locks() -> Iterator[str]:
     unread = set(Envelope.objects.filter(kind="released").values_list("plan", flat=True))
     for lock in ResourceLock.objects.filter(plan__state=PlanState.STOPPED).live().exclude(plan__in=unread):
@@ -162,6 +144,15 @@ def conflicts(locks: Iterable[ResourceLock]) -> Iterator[str]:
                     yield f"plan {lock.plan_id} got {lock} while plan {other.plan_id} had it"
             mine = (lock.released_at or FOREVER, lock)
             last[lock.is_shared] = max(last.get(lock.is_shared, mine), mine, key=lambda each: each[0])
+
+
+def _occurrences() -> Iterator[str]:
+    for occurrence in Occurrence.objects.exclude(plan=None).exclude(plan__schedule=None):
+        if occurrence.plan is not None and occurrence.plan.schedule_id != occurrence.schedule_id:
+            yield f"{occurrence} of schedule {occurrence.schedule_id} has a plan of another"
+    fired = Occurrence.objects.exclude(plan=None).values("plan").annotate(rows=Count("id")).filter(rows__gt=1)
+    for row in fired:
+        yield f"plan {row['plan']} was made by {row['rows']} occurrences"
 
 
 def _holds_reference(value: object) -> bool:

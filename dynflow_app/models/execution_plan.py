@@ -153,14 +153,14 @@ class ExecutionPlan(models.Model):
                 condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
             ),
             models.Index(
-                fields=("schedule",),
-                name="dynflow_plan_of_schedule",
-                condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
-            ),
-            models.Index(
                 fields=("ended_at", "id", "action"),
                 name="dynflow_plan_to_clean_up",
                 condition=models.Q(state="stopped", parent_step__isnull=True),
+            ),
+            models.Index(
+                fields=("schedule",),
+                name="dynflow_plan_of_schedule",
+                condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
             ),
             models.Index(
                 fields=("state", "created_at"),

@@ -84,16 +84,13 @@ class Orchestrator:
             else:
                 return False
         elif self._leader.still_leads():
-            due = timers.next_due()
-            acted = 0
-            if due is not None and due <= 0:
-                acted = inbox.run_once(term) + timers.run_once(term) + schedules.run_once(term)
+            due = timers.look()
+            acted = _act(term, due)
             for duty in self._duties:
                 duty.run_if_due(term)
             if not acted:
-                transport.get().wait_orchestrator(
-                    LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(due, SHORTEST_WAIT))
-                )
+                first = LONGEST_WAIT if due.first is None else due.first
+                transport.get().wait_orchestrator(min(LONGEST_WAIT, max(first, SHORTEST_WAIT)))
         return True
 
     def _database_away(self, error: Exception, backoff: Backoff) -> None:
@@ -109,3 +106,14 @@ class Orchestrator:
             Duty(settings.SWEEP_INTERVAL, sweep.run_once),
             Duty(FORGET_INTERVAL, recovery.forget_old_worlds),
         ]
+
+
+def _act(term: Term, due: timers.Due) -> int:
+    """Act on what is due, and on nothing else; returns how much that was."""
+    kinds = (
+        (due.envelopes, inbox.run_once),
+        (due.alarms, timers.fire_alarms),
+        (due.limits, timers.fire_limits),
+        (due.schedules, schedules.run_once),
+    )
+    return sum(act(term) for seconds, act in kinds if timers.is_due(seconds))

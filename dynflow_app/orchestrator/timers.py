@@ -6,6 +6,8 @@ A timer is a column that says when, so whatever was down in between, it is found
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
@@ -31,38 +33,62 @@ _LATE = {
 }
 
 
-def next_due() -> float | None:
-    """Seconds until the next timer of any kind; zero or less if one is due, None if there is none. One statement."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Seconds until the first timer of each kind; zero or less if one is due, None if there is none."""
+
+    envelopes: float | None
+    alarms: float | None
+    limits: float | None
+    schedules: float | None
+
+    @property
+    def first(self) -> float | None:
+        """Seconds until the first of all."""
+        given = [each for each in (self.envelopes, self.alarms, self.limits, self.schedules) if each is not None]
+        return min(given) if given else None
+
+
+def look() -> Due:
+    """When something is due. One statement."""
     connection = ledger_connection()
     columns = ((Envelope, "due_at"), (Step, "alarm_at"), (Limit, "wakes_at"), (Schedule, "next_at"))
-    union = " UNION ALL ".join(
-        f"SELECT MIN({column}) AS at FROM {model._meta.db_table} WHERE {column} IS NOT NULL"  # noqa: S608 - names are ours
+    firsts = ", ".join(
+        f"(SELECT {seconds_until_sql(connection, f'MIN({column})')} FROM {model._meta.db_table} "  # noqa: S608 - names are ours
+        f"WHERE {column} IS NOT NULL)"
         for model, column in columns
     )
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {seconds_until_sql(connection, 'MIN(at)')} FROM ({union}) AS timers", [])  # noqa: S608 - as above
-        seconds: float | None = cursor.fetchone()[0]
-    return seconds
+        cursor.execute(f"SELECT {firsts}", [])
+        return Due(*cursor.fetchone())
 
 
-def run_once(term: Term) -> int:
-    """Act on a batch of what is due; returns how much that was."""
+def is_due(seconds: float | None) -> bool:
+    """Whether such a timer has to be acted on."""
+    return seconds is not None and seconds <= 0
+
+
+def fire_alarms(term: Term) -> int:
+    """Act on a batch of alarms that are due; returns how many."""
     with transaction.atomic(using=ledger_alias()):
         term.check()
         woken = _wake()
+        late = _late()
         probes.reached(probes.Probe.TIMERS_FIRED)
-    # Each in a transaction of its own: the first locks steps, the second plans before steps, the last limits alone.
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
-        late, settled, freed = _expire()
+    transport.get().ring_queues(woken)
+    if late:  # in a transaction of its own: this one locks plans before steps
+        _expire(term, late)
+    return sum(woken.values()) + sum(map(len, late.values()))
+
+
+def fire_limits(term: Term) -> int:
+    """Let steps start whose limit allows it by now; returns how many limits were due."""
     with transaction.atomic(using=ledger_alias()):
         term.check()
         limits = limiting.due_limits(LIMITS_BATCH)
-        admitted = limiting.admit({*limits, *freed})
-    transport.get().ring_queues(woken + admitted)
-    if settled:
-        transport.get().ring_orchestrator()
-    return sum(woken.values()) + late + len(limits)
+        admitted = limiting.admit(limits)
+    transport.get().ring_queues(admitted)
+    return len(limits)
 
 
 def _wake() -> Counter[str]:
@@ -84,21 +110,30 @@ def _wake() -> Counter[str]:
         return Counter(row[0] for row in cursor.fetchall())
 
 
-def _expire() -> tuple[int, int, set[str]]:
-    """Steps that no worker claimed in time fail. Returns how many, how many plans came to rest by it, and the
-    limits that have room again."""
+def _late() -> dict[UUID, list[int]]:
+    """Plans to their steps that no worker claimed in time."""
     late = Step.objects.filter(alarm=Alarm.START, alarm_at__lte=Now(), state=StepState.READY)
     by_plan: defaultdict[UUID, list[int]] = defaultdict(list)
     for plan_id, step_id in late.order_by("alarm_at").values_list("plan_id", "id")[:BATCH]:
         by_plan[plan_id].append(step_id)
-    if not by_plan:
-        return 0, 0, set()
-    list(ExecutionPlan.objects.filter(id__in=by_plan).lock().values_list("id"))
-    keys = set(late.exclude(limit_key=None).values_list("limit_key", flat=True))
-    failed: Counter[UUID] = Counter()
-    for plan_id, step_ids in by_plan.items():
-        steps = Step.objects.filter(id__in=step_ids, alarm=Alarm.START)
-        failed[plan_id] = -steps.transition(
-            [StepState.READY], StepState.ERROR, error=_LATE, alarm="", alarm_at=None, ended_at=Now()
-        )
-    return -sum(failed.values()), adjust_active(failed), {key for key in keys if key is not None}
+    return by_plan
+
+
+def _expire(term: Term, late: Mapping[UUID, Collection[int]]) -> None:
+    """These steps fail, unless somebody claimed them meanwhile; others may take their place in a limit."""
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        list(ExecutionPlan.objects.filter(id__in=late).lock().values_list("id"))
+        failed: Counter[UUID] = Counter()
+        keys: set[str] = set()
+        for plan_id, step_ids in late.items():
+            steps = Step.objects.filter(id__in=step_ids, alarm=Alarm.START)
+            keys.update(key for key in steps.values_list("limit_key", flat=True) if key is not None)
+            failed[plan_id] = -steps.transition(
+                [StepState.READY], StepState.ERROR, error=_LATE, alarm="", alarm_at=None, ended_at=Now()
+            )
+        settled = adjust_active(failed)
+        admitted = limiting.admit(keys)
+    transport.get().ring_queues(admitted)
+    if settled:
+        transport.get().ring_orchestrator()

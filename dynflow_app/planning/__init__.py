@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynflow_app.planning.draft import Draft, queue_of
 from dynflow_app.planning.previewing import ActionPreview, Preview, StepPreview, preview_of
-from dynflow_app.planning.storing import insert, store, store_planned, store_unplanned
+from dynflow_app.planning.storing import insert, store, store_planned, store_started, store_unplanned
 
 __all__ = [
     "ActionPreview",
@@ -16,5 +16,6 @@ __all__ = [
     "queue_of",
     "store",
     "store_planned",
+    "store_started",
     "store_unplanned",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db.models import Model
+from django.db.models.functions import Now
 
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger.limiting import declare
@@ -22,7 +24,7 @@ from dynflow_app.models import (
 )
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.planning.draft import Draft
-from dynflow_app.states import Phase, PlanState
+from dynflow_app.states import Phase, PlanState, StepState
 
 INSERT_BATCH = 2000
 
@@ -35,6 +37,43 @@ def store(drafts: Sequence[Draft]) -> None:
     insert(Action, [action for draft in drafts for action in draft.actions])
     _store_steps(drafts)
     insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
+
+
+def store_started(drafts: Sequence[Draft]) -> Counter[str]:
+    """As `store`, but plans about which there is nothing to decide are started here, not by the orchestrator.
+
+    Returns queue to number of their steps that are ready. Only for callers whose transaction is short: claims find
+    these steps as soon as it is committed.
+    """
+    ready: Counter[str] = Counter()
+    others = []
+    for draft in drafts:
+        if _has_to_be_decided_about(draft):
+            others.append(draft)
+            continue
+        draft.plan.state, draft.plan.started_at = PlanState.RUNNING, Now()
+        for step in _first(draft):
+            step.state, step.ready_at = StepState.READY, Now()
+            draft.plan.active_steps += 1
+            ready[step.queue] += 1
+    store(others)
+    started = [draft for draft in drafts if draft not in others]
+    insert(ExecutionPlan, [draft.plan for draft in started])
+    insert(Action, [action for draft in started for action in draft.actions])
+    _store_steps(started)
+    return ready
+
+
+def _has_to_be_decided_about(draft: Draft) -> bool:
+    """Whether its start depends on others, or on a timer."""
+    first = _first(draft)
+    is_limited = draft.limits or draft.plan.has_locks or draft.plan.singleton is not None
+    return bool(is_limited) or not first or any(step.limit_key or step.start_timeout for step in draft.steps)
+
+
+def _first(draft: Draft) -> list[Step]:
+    """The run steps that wait for nothing."""
+    return [step for step in draft.steps if step.phase == Phase.RUN and step.number not in draft.gate_of]
 
 
 def store_unplanned(plans: Sequence[tuple[ExecutionPlan, str, dict[str, Any]]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,7 +19,7 @@ from dynflow_app.messages import Claimed, EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
-from dynflow_app.planning import Draft, store
+from dynflow_app.planning import Draft, store_started
 from dynflow_app.sealing import unseal
 from dynflow_app.states import PlanResult, PlanState, StepState, StopRequest
 from dynflow_app.triggering import TriggerOptions, plan_row, store_failures
@@ -39,6 +40,8 @@ class Spawner:
     action: SubPlansAction
     check: Callable[[], None]
     _plan: ExecutionPlan | None = None
+    _ready: Counter[str] = field(default_factory=Counter)
+    """Queue to number of steps that the batch under way made ready."""
 
     def run(self) -> tuple[int | None, bool]:
         """Make what may be made. Returns as `RunContext.make_sub_plans`."""
@@ -51,7 +54,9 @@ class Spawner:
                 return (1, True) if moving else (None, True)
             if moving >= most or not self._make_some(min(self.action.batch_size, most - moving), round_):
                 break
+            transport.get().ring_queues(self._ready)
             transport.get().ring_orchestrator()
+            self._ready.clear()
         if not moving:
             return None, False
         return (most if moving >= most and self._is_more_to_do(round_) else 1), False
@@ -73,6 +78,7 @@ class Spawner:
             with transaction.atomic(using=ledger_alias()):
                 number = self._make(room, round_)
         except _InOtherHandsError:
+            self._ready.clear()
             return 0
         probes.reached(probes.Probe.SUB_PLANS_MADE)
         return number
@@ -135,7 +141,7 @@ class Spawner:
             if is_outage(error):
                 raise
             drafts, failures = self._one_by_one(wanted, round_)
-        store(drafts)
+        self._ready += store_started(drafts)
         store_failures(failures)
         return len(failures)
 

@@ -8,7 +8,9 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
-from dynflow_app.models import ExecutionPlan
+from django.db.models import Q
+
+from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.states import PlanState
 from dynflow_app.triggering import TriggerOptions, trigger
 from project.demo.failure import DemoError
@@ -61,9 +63,9 @@ class Job:
             state=plan.state,
             result=plan.result,
             seconds=seconds,
-            steps=plan.steps.count(),
+            steps=Step.objects.filter(Q(plan=plan) | Q(plan__parent_step__plan=plan)).count(),
             hosts=tuple(host.name for host in self._hosts),
-            results=tuple(report.results),
+            results=tuple(report.lines),
             runs=Counter(self.effects.read_text().split()) if self.effects.exists() else Counter(),
             workers_lost=self._system.lost_workers(),
             hand_overs=current_epoch() - epoch,
@@ -89,4 +91,4 @@ class Job:
 
 def interrupted_plans() -> int:
     """How many plans of earlier runs go on now, because those runs were interrupted."""
-    return ExecutionPlan.objects.filter(state__in=(PlanState.PLANNED, PlanState.RUNNING)).count()
+    return ExecutionPlan.objects.filter(parent_step=None, state__in=(PlanState.PLANNED, PlanState.RUNNING)).count()

@@ -137,7 +137,7 @@ def test_event_and_timeout(engine: Engine, journal: Journal) -> None:
     for plan in plans:
         step = plan.steps.get()
         plan.steps.update(alarm_at=step.ready_at)
-        race(partial(control.send_event, step, "go"), partial(timers.run_once, engine.term))
+        race(partial(control.send_event, step, "go"), partial(timers.fire_alarms, engine.term))
     assert set(ends(engine, plans)) <= {"stopped/success", "paused/error"}
     for plan in plans:
         step = plan.steps.prefetch_related("events").get()

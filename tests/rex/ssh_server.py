@@ -27,6 +27,8 @@ class ShellSession(asyncssh.SSHServerSession[bytes]):
     def exec_requested(self, command: str) -> bool:
         self.command = command
         self.server.commands.append(command)
+        if self.server.breaks_on_commands:
+            self.server.connections[-1].abort()
         return not self.server.refuses_commands
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -79,6 +81,7 @@ class RunningServer(asyncssh.SSHServer):
     folder: Path
     port: int = 0
     refuses_commands: bool = False
+    breaks_on_commands: bool = False
     commands: list[str] = field(default_factory=list)
     signals: list[str] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)

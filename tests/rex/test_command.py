@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from dynflow_app import control
 from dynflow_app.models import ExecutionPlan, HistoryEntry
+from project.rex.actions import RunOnHost, RunOnHosts
 from project.rex.following import Follower
 from project.rex.management.commands import rex
 from project.rex.models import Report
 from project.rex.presentation import ProgressDisplay
-from tests.rex.scripted import HandDrivenPlan
+from tests.engine import Engine
+from tests.rex.scripted import Turns
 
 INVENTORY = "[web]\nh[1:3] connection=local\n"
 
-pytestmark = [pytest.mark.django_db, pytest.mark.invented]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -30,9 +34,9 @@ def inventory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> HandDrivenPlan:
-    """Drives the plan that the command follows."""
-    driven = HandDrivenPlan()
+def turns(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Turns:
+    """The engine takes turns with the command, whose follower sleeps meanwhile."""
+    driven = Turns(engine)
 
     def follower(plan: ExecutionPlan, display: ProgressDisplay, timeout: float | None) -> Follower:
         return Follower(plan, display, timeout, driven.clock, driven.sleep)
@@ -54,15 +58,15 @@ def call(*arguments: object) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
-def test_all_hosts_succeed(inventory: Path, engine: HandDrivenPlan) -> None:
+def test_all_hosts_succeed(inventory: Path, turns: Turns) -> None:
     code, out, err = call("run", "--inventory", inventory, "--command", "echo hi")
 
     assert code == 0
     assert out.splitlines()[-1] == "3 succeeded"
-    assert f"plan {engine.plan.pk} on 3 hosts" in err  # type: ignore[union-attr]
+    assert f"plan {Report.objects.get().plan_id} on 3 hosts" in err
 
 
-def test_some_hosts_fail(inventory: Path, engine: HandDrivenPlan) -> None:
+def test_some_hosts_fail(inventory: Path, turns: Turns) -> None:
     command = "test $REX_HOST != h2 || exit 9"
 
     code, out, _ = call("run", "--inventory", inventory, "--limit", "!h3", "--command", command)
@@ -72,7 +76,7 @@ def test_some_hosts_fail(inventory: Path, engine: HandDrivenPlan) -> None:
     assert out.splitlines()[-1] == "1 succeeded, 1 failed"
 
 
-def test_json_is_one_document(inventory: Path, engine: HandDrivenPlan) -> None:
+def test_json_is_one_document(inventory: Path, turns: Turns) -> None:
     arguments = ("--inventory", inventory, "--command", "true", "--json", "--time-limit", "5")
 
     code, out, _ = call("run", *arguments)
@@ -84,30 +88,49 @@ def test_json_is_one_document(inventory: Path, engine: HandDrivenPlan) -> None:
     assert [line["host"] for line in document["results"]] == ["h1", "h2", "h3"]
 
 
-def test_a_script_from_a_file(inventory: Path, engine: HandDrivenPlan, tmp_path: Path) -> None:
+def test_a_script_from_a_file(inventory: Path, turns: Turns, tmp_path: Path) -> None:
     script = tmp_path / "check.sh"
     script.write_text("test $REX_HOST = h1 || exit 7\n")
 
     code, out, _ = call("run", "--inventory", inventory, "--script", script)
 
     assert (code, out.splitlines()[-1]) == (4, "1 succeeded, 2 failed")
-    assert ExecutionPlan.objects.get().label == f"{script} on 3 hosts"
+    assert ExecutionPlan.objects.get(parent_step=None).label == f"{script} on 3 hosts"
 
 
-def test_hosts_whose_worker_died_are_lost_and_the_rest_goes_on(inventory: Path, engine: HandDrivenPlan) -> None:
-    engine.dying = frozenset({"h2"})
+def test_hosts_whose_worker_died_are_lost_and_the_rest_goes_on(inventory: Path, turns: Turns) -> None:
+    turns.dying = 1
 
     code, out, err = call("run", "--inventory", inventory, "--command", "true")
 
     assert code == 4
     assert out.splitlines()[-1] == "2 succeeded, 1 lost"
-    assert "h2 is lost, going on: its worker vanished" in err
+    assert f"{turns.lost[0]} is lost, going on: The process that ran this step vanished" in err
     verbs = HistoryEntry.objects.filter(reason="worker lost").values_list("verb", flat=True)
-    assert sorted(verbs) == ["resume", "skip"]
+    assert sorted(set(verbs)) == ["resume", "skip"]
+    assert HistoryEntry.objects.filter(verb="skip").count() == 1
 
 
-def test_a_report_that_cannot_be_written_is_left_to_an_operator(inventory: Path, engine: HandDrivenPlan) -> None:
-    engine.finalize_error = "disk full"
+def test_many_lost_hosts_are_passed_over_at_once_and_some_are_named(tmp_path: Path, turns: Turns) -> None:
+    inventory = tmp_path / "many.ini"
+    inventory.write_text("h[1:60] connection=local\n")
+    turns.dying = 50
+
+    code, out, err = call("run", "--inventory", inventory, "--command", "true")
+
+    assert (code, out.splitlines()[-1]) == (4, "10 succeeded, 50 lost")
+    assert err.count(" is lost, going on") == 20
+    assert "30 more are lost, going on" in err
+
+
+@pytest.mark.parametrize("action", [RunOnHost, RunOnHosts])
+def test_a_report_that_cannot_be_written_is_left_to_an_operator(
+    inventory: Path, turns: Turns, monkeypatch: pytest.MonkeyPatch, action: type[Any]
+) -> None:
+    def fail(_action: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(action, "finalize", fail)
 
     code, _, err = call("run", "--inventory", inventory, "--command", "true")
 
@@ -115,25 +138,87 @@ def test_a_report_that_cannot_be_written_is_left_to_an_operator(inventory: Path,
     assert "is paused: its report could not be written: disk full. Look at it in the admin" in err
 
 
-def test_a_plan_that_was_cancelled_has_no_report(
-    inventory: Path, engine: HandDrivenPlan, monkeypatch: pytest.MonkeyPatch
+def test_hosts_that_cannot_be_planned_are_left_to_an_operator(
+    inventory: Path, turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cancel(_seconds: float) -> None:
-        engine._move(ExecutionPlan.objects.get(), "stopped", result="cancelled", ended_at="2026-01-01T00:00Z")
-        ExecutionPlan.objects.get().steps.update(state="cancelled")
+    def fail(_action: object, **_given: object) -> None:
+        raise ValueError("no such thing")
 
-    monkeypatch.setattr(engine, "sleep", cancel)
+    monkeypatch.setattr(RunOnHost, "plan", fail)
 
     code, _, err = call("run", "--inventory", inventory, "--command", "true")
 
     assert code == 1
-    assert "ended without a report, with the result cancelled" in err
+    assert "is paused: 3 hosts could not be planned, h1: no such thing" in err
 
 
-def test_waiting_has_an_end(inventory: Path, engine: HandDrivenPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_was_cancelled_reports_what_became_of_its_hosts(inventory: Path, turns: Turns) -> None:
+    def cancel() -> None:
+        plan = ExecutionPlan.objects.get(parent_step=None)
+        if not plan.is_stopped:
+            control.cancel(plan)
+        turns.engine.run(plan)
+
+    turns.instead = cancel
+
+    code, out, err = call("run", "--inventory", inventory, "--command", "true")
+
+    assert code == 1
+    assert out.splitlines()[-1] == "3 cancelled"
+    assert "ended with the result cancelled" in err
+
+
+def test_a_plan_whose_report_is_gone(inventory: Path, turns: Turns) -> None:
+    def delete() -> None:
+        turns.engine.run()
+        Report.objects.all().delete()
+
+    turns.instead = delete
+
+    code, _, err = call("run", "--inventory", inventory, "--command", "true")
+
+    assert code == 1
+    assert "ended without a report, with the result success" in err
+
+
+TEMPLATE = "# input: word\necho {{ word }}-{{ host }}; test {{ host }} != h2\n"
+
+
+def test_a_template_with_variables(inventory: Path, turns: Turns, tmp_path: Path) -> None:
+    template = tmp_path / "greet.sh"
+    template.write_text(TEMPLATE)
+
+    arguments = ("--template", template, "--var", "word=a=b c", "--concurrency", "2")
+    code, out, _ = call("run", "--inventory", inventory, *arguments)
+
+    assert (code, out.splitlines()[-1]) == (4, "2 succeeded, 1 failed")
+    entry = ExecutionPlan.objects.get(parent_step=None).actions.get()
+    assert (entry.input["values"], entry.input["concurrency"]) == ({"word": "a=b c"}, 2)
+    child = ExecutionPlan.objects.get(label="h1").actions.get()
+    assert child.input["command"].splitlines()[-1] == "echo 'a=b c'-h1; test h1 != h2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [([], "word (h1, h2, h3)"), (["--var", "word=1", "--var", "wrod=2"], "no input wrod; it declares: word")],
+)
+def test_variables_that_do_not_fit_run_nothing(
+    inventory: Path, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    template = tmp_path / "greet.sh"
+    template.write_text(TEMPLATE)
+
+    code, _, err = call("run", "--inventory", inventory, "--template", template, *arguments)
+
+    assert code == 2
+    assert problem in err
+    assert not ExecutionPlan.objects.exclude(state="stopped").exists()
+
+
+def test_waiting_has_an_end(inventory: Path, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(0, 1000, 2))
-    monkeypatch.setattr(engine, "clock", lambda: next(times))
-    monkeypatch.setattr(engine, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(turns, "clock", lambda: next(times))
+    turns.instead = lambda: None
 
     code, _, err = call("run", "--inventory", inventory, "--command", "true", "--timeout", "3")
 
@@ -142,13 +227,11 @@ def test_waiting_has_an_end(inventory: Path, engine: HandDrivenPlan, monkeypatch
     assert f"Plan {plan.pk} has not ended within 3 s. It goes on; look at plan {plan.pk}" in err
 
 
-def test_an_interrupt_leaves_the_plan_alone(
-    inventory: Path, engine: HandDrivenPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(_seconds: float) -> None:
+def test_an_interrupt_leaves_the_plan_alone(inventory: Path, turns: Turns) -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "sleep", interrupt)
+    turns.instead = interrupt
 
     code, _, err = call("run", "--inventory", inventory, "--command", "true")
 
@@ -164,6 +247,10 @@ def test_an_interrupt_leaves_the_plan_alone(
         (["--script", "/no/such/script"], "cannot be read (No such file"),
         (["--command", "a", "--script", "b"], "not allowed with"),
         ([], "is required"),
+        (["--command", "a", "--script", "b", "--template", "c"], "not allowed with"),
+        (["--command", "a", "--var", "b=c"], "give --template FILE"),
+        (["--template", "a", "--var", "b"], "not of the form NAME=VALUE"),
+        (["--command", "a", "--concurrency", "0"], "no number of hosts above 0"),
         (["--command", "a", "--timeout", "-1"], "no number of seconds above 0"),
         (["--command", "a", "--time-limit", "soon"], "no number of seconds above 0"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from project.rex.connections import Command, Result, Status, execute, limits, local
+from project.rex.connections import Command, Result, Status, UnreachableError, execute, limits, local
 from project.rex.connections.supervision import STOP_GRACE
 from project.rex.inventory import Connection, Host
 
@@ -81,10 +81,8 @@ def test_an_interpreter_that_does_not_exist_is_a_failure() -> None:
 
 
 def test_a_process_that_cannot_be_started_is_unreachable() -> None:
-    result, _ = run(HERE, Command("true " + "x" * 3_000_000))
-
-    assert result.status is Status.UNREACHABLE
-    assert "Argument list too long" in result.error
+    with pytest.raises(UnreachableError, match="Argument list too long"):
+        run(HERE, Command("true " + "x" * 3_000_000))
 
 
 def test_the_time_limit_kills_the_whole_process_group() -> None:

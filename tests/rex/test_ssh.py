@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from project.rex.connections import Command, Result, Status, execute, ssh
+from project.rex.connections import Command, HostError, RefusedError, Result, Status, UnreachableError, execute, ssh
 from project.rex.inventory import Connection, Host
 
 from .helpers import PATIENCE, Caught, cancelled_after_output, gone, run
@@ -123,22 +123,24 @@ def test_a_connection_lost_before_the_exit_code_leaves_the_outcome_open(tmp_path
 
     result, *_ = with_server(tmp_path, scenario)
 
-    assert (result.status, result.exit_code) == (Status.UNREACHABLE, None)
+    assert (result.status, result.exit_code) == (Status.LOST, None)
     assert result.error.startswith("the connection was lost")
     assert "may still be running" in result.error
 
 
-def refused(folder: Path, prepare: Callable[[RunningServer], Host]) -> str:
-    """Return the error of a host that is unreachable, having run nothing."""
+def refused(folder: Path, prepare: Callable[[RunningServer], Host], kind: type[HostError] = RefusedError) -> str:
+    """Return the error of a host on which nothing was started; by default one that would come again."""
 
-    async def scenario(server: RunningServer) -> tuple[Result, Caught]:
-        caught = Caught()
-        return await execute(prepare(server), Command("echo never"), caught), caught
+    async def main() -> str:
+        async with ssh_server(folder) as server:
+            caught = Caught()
+            with pytest.raises(HostError) as raised:
+                await asyncio.wait_for(execute(prepare(server), Command("echo never"), caught), PATIENCE)
+            assert type(raised.value) is kind
+            assert (server.commands, caught.chunks) == ([], [])
+            return str(raised.value)
 
-    result, caught, server = with_server(folder, scenario)
-    assert (result.status, result.exit_code) == (Status.UNREACHABLE, None)
-    assert (server.commands, caught.chunks) == ([], [])
-    return result.error
+    return asyncio.run(main())
 
 
 def test_an_unknown_host_key_is_never_accepted(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
-    error = refused(tmp_path, lambda server: server.host(port=port))
+    error = refused(tmp_path, lambda server: server.host(port=port), UnreachableError)
 
     assert error.startswith(f"127.0.0.1 port {port} refused the connection; check")
 
@@ -211,7 +213,7 @@ def test_a_host_that_accepts_and_says_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(ssh, "CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        error = refused(tmp_path, lambda server: server.host(port=port))
+        error = refused(tmp_path, lambda server: server.host(port=port), UnreachableError)
 
     assert "did not answer in time" in error
 
@@ -224,10 +226,10 @@ def test_a_name_without_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "known_hosts").touch()
     host = Host("nowhere", connection=Connection.SSH, known_hosts=str(tmp_path / "known_hosts"))
 
-    result, _ = run(host, Command("true"))
+    with pytest.raises(UnreachableError) as raised:
+        run(host, Command("true"))
 
-    assert result.status is Status.UNREACHABLE
-    assert result.error.startswith("nowhere has no address (Name or service not known)")
+    assert str(raised.value).startswith("nowhere has no address (Name or service not known)")
 
 
 def test_a_host_that_lets_nobody_run_commands(tmp_path: Path) -> None:
@@ -236,10 +238,20 @@ def test_a_host_that_lets_nobody_run_commands(tmp_path: Path) -> None:
         caught = Caught()
         return await execute(server.host(), Command("true"), caught), caught
 
+    with pytest.raises(UnreachableError, match="does not let a command start"):
+        with_server(tmp_path, scenario)
+
+
+def test_a_connection_lost_while_the_command_is_started_leaves_the_outcome_open(tmp_path: Path) -> None:
+    async def scenario(server: RunningServer) -> tuple[Result, Caught]:
+        server.breaks_on_commands = True
+        caught = Caught()
+        return await execute(server.host(), Command("true"), caught), caught
+
     result, *_ = with_server(tmp_path, scenario)
 
-    assert result.status is Status.UNREACHABLE
-    assert "does not let a command start" in result.error
+    assert (result.status, result.exit_code) == (Status.LOST, None)
+    assert "while the command was started" in result.error
 
 
 def test_keys_named_by_the_inventory_only(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """One command on one host: locally or through SSH, streamed, limited in time, stoppable.
 
-``await execute(host, Command("uptime"), on_output)`` returns a :class:`Result` whatever happens
-on the host. It raises only when it is cancelled, after the command has been killed.
+``await execute(host, Command("uptime"), on_output)`` returns a :class:`Result` however the command
+ends. It raises :class:`HostError` if the command was not started, and when it is cancelled, after
+the command has been killed.
 """
 
 from __future__ import annotations
 
-from project.rex.connections.command import Command, Result, Status
+from project.rex.connections.command import Command, HostError, RefusedError, Result, Status, UnreachableError
 from project.rex.connections.execution import execute
 
-__all__ = ["Command", "Result", "Status", "execute"]
+__all__ = ["Command", "HostError", "RefusedError", "Result", "Status", "UnreachableError", "execute"]

@@ -24,8 +24,8 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"
     """It was killed when its time limit had passed."""
 
-    UNREACHABLE = "unreachable"
-    """It could not be started, or the connection was lost before its exit code was known."""
+    LOST = "lost"
+    """The connection was lost before its exit code was known, so it may have run, or still run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,20 @@ class TimeLimitError(Exception):
     """The time limit had passed; the command has been killed."""
 
 
-class UnreachableError(Exception):
-    """The host could not be reached, or was lost; the message is for people."""
+class HostError(Exception):
+    """The command was not started on the host; the message is for people."""
+
+
+class UnreachableError(HostError):
+    """The host did not answer, or could not start anything; later it may."""
+
+
+class RefusedError(HostError):
+    """The host or we refused the connection for a reason that does not go away by itself, such as a wrong key."""
+
+
+class ConnectionLostError(Exception):
+    """The command was (or may have been) started, and how it ended will not be known."""
 
 
 def signal_name(number: int) -> str:

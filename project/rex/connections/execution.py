@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from project.rex.connections.command import (
     Command,
+    ConnectionLostError,
     Result,
     Status,
     TimeLimitError,
-    UnreachableError,
     signal_name,
 )
 from project.rex.connections.limits import slot
@@ -25,8 +25,8 @@ async def execute(host: Host, command: Command, on_output: OnOutput) -> Result:
     """Execute ``command`` on ``host`` and return how it ended.
 
     What it prints goes to ``on_output`` as it comes. Waits while too many others run. Raises
-    ``CancelledError`` when cancelled, after the command and everything that it started in its
-    process group has been killed.
+    ``HostError`` if the command was not started, and ``CancelledError`` when cancelled, after the
+    command and everything that it started in its process group has been killed.
     """
     async with slot(host.connection):
         started, output = time.monotonic(), Output(on_output)
@@ -44,8 +44,8 @@ async def _outcome(host: Host, command: Command, output: Output) -> tuple[Status
         exit_code = await _runner(host)(host, command, output)
     except TimeLimitError:
         return Status.TIMED_OUT, None, f"killed after its time limit of {command.time_limit:g} s"
-    except UnreachableError as unreachable:
-        return Status.UNREACHABLE, None, str(unreachable)
+    except ConnectionLostError as lost:
+        return Status.LOST, None, str(lost)
     return Status.FAILED if exit_code else Status.SUCCEEDED, exit_code, ""
 
 

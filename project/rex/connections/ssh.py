@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 
 import asyncssh
 
-from project.rex.connections.command import Command, UnreachableError
+from project.rex.connections.command import Command, ConnectionLostError, UnreachableError
 from project.rex.connections.output import Output
 from project.rex.connections.ssh_errors import known_hosts_file, unreachable
 from project.rex.connections.supervision import STOP_GRACE, supervise
@@ -34,7 +34,8 @@ async def run_through_ssh(host: Host, command: Command, output: Output) -> int:
     """Run ``command`` on ``host`` and return its exit code, negative for an OS signal.
 
     Raises ``TimeLimitError`` or ``CancelledError`` once the command was told to end and its
-    connection is closed, and ``UnreachableError`` if the host cannot be reached or was lost.
+    connection is closed, ``HostError`` if the command was not started, and ``ConnectionLostError`` if
+    it (perhaps) was, and the connection is lost.
     """
     async with _connected(host) as connection:
         process = await _start(connection, host, command, output)
@@ -77,7 +78,7 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
             return
         reason = f" ({exc})" if exc and str(exc) else ""
         self.ended.set_exception(
-            UnreachableError(
+            ConnectionLostError(
                 f"the connection was lost{reason} before the exit code was known; "
                 "the command may still be running, so look there before running it again"
             )
@@ -105,7 +106,7 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
 
 @contextlib.asynccontextmanager
 async def _connected(host: Host) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """Connect and log in to ``host``; raises ``UnreachableError`` with the reason and the remedy."""
+    """Connect and log in to ``host``; raises ``HostError`` with the reason and the remedy."""
     known_hosts = known_hosts_file(host)
     keys = {"client_keys": [host.key_file], "agent_path": None} if host.key_file else {}
     user = {"username": host.user} if host.user else {}
@@ -138,7 +139,11 @@ async def _start(
         await connection.create_session(lambda: process, _command_line(command), encoding=None)
         process.feed(command.payload if command.script else b"")
     except (asyncssh.Error, OSError) as error:
-        raise UnreachableError(f"{host.address} does not let a command start: {error}") from error
+        if isinstance(error, asyncssh.ChannelOpenError) and not connection.is_closed():
+            raise UnreachableError(f"{host.address} does not let a command start: {error}") from error
+        raise ConnectionLostError(  # nobody knows whether the request arrived
+            f"the connection was lost ({error}) while the command was started; look there before running it again"
+        ) from error
     return process
 
 

@@ -7,29 +7,42 @@ from pathlib import Path
 
 import asyncssh
 
-from project.rex.connections.command import UnreachableError
+from project.rex.connections.command import HostError, RefusedError, UnreachableError
 from project.rex.inventory import Host
 
 DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts"
 """Where host keys are looked up unless the inventory names another file."""
 
+FINAL = (
+    asyncssh.HostKeyNotVerifiable,
+    asyncssh.PermissionDenied,
+    asyncssh.KeyImportError,
+    asyncssh.KeyEncryptionError,
+)
+"""Trying again would not help, and logging in wrongly again and again gets one locked out."""
+
 
 def known_hosts_file(host: Host) -> Path:
     """Return the file that holds the key of ``host``.
 
-    Raises ``UnreachableError`` if it does not exist: without it no key could be checked.
+    Raises ``RefusedError`` if it does not exist: without it no key could be checked.
     """
     path = Path(host.known_hosts or DEFAULT_KNOWN_HOSTS).expanduser()
     if not path.is_file():
-        raise UnreachableError(
+        raise RefusedError(
             f"the key of {host.address} cannot be checked: there is no file {path}; {_how_to_add(host, path)}"
         )
     return path
 
 
-def unreachable(error: Exception, host: Host, known_hosts: Path) -> UnreachableError:
+def unreachable(error: Exception, host: Host, known_hosts: Path) -> HostError:
     """Turn what went wrong while connecting to ``host`` into an error for people."""
-    return UnreachableError(_explain(error, host, known_hosts))
+    message = _explain(error, host, known_hosts)
+    return RefusedError(message) if isinstance(error, FINAL) or _is_about_a_file(error) else UnreachableError(message)
+
+
+def _is_about_a_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and bool(error.filename)
 
 
 def _explain(error: Exception, host: Host, known_hosts: Path) -> str:

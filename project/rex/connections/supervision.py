@@ -25,7 +25,7 @@ async def supervise(running: Running, time_limit: float | None) -> int:
     """Return the exit code of ``running``; ``time_limit`` is in seconds.
 
     Raises ``TimeLimitError`` or ``CancelledError``, the command being dead by then, and
-    ``UnreachableError`` if its connection was lost.
+    ``ConnectionLostError`` if its connection was.
     """
     try:
         await asyncio.wait([running.ended], timeout=time_limit)

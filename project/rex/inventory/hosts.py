@@ -39,6 +39,15 @@ class Host:
         if not self.address:
             object.__setattr__(self, "address", self.name)
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Its variables as text: those with a simple value, and a name that is an identifier."""
+        return {
+            name: _as_text(value)
+            for name, value in self.variables.items()
+            if isinstance(value, str | int | float) and f"{name}".isidentifier() and name.isascii()
+        }
+
     def as_input(self) -> dict[str, Any]:
         """Return the host as JSON values, to be the input of an action."""
         values = asdict(self)
@@ -58,3 +67,7 @@ class Host:
         except (KeyError, TypeError, ValueError) as error:
             problem = f"this is not a host as Host.as_input() writes it ({error})"
             raise InventoryError(problem, "plan the action again from an inventory") from error
+
+
+def _as_text(value: str | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

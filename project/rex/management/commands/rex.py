@@ -13,6 +13,7 @@ from django.db import OperationalError
 
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.models import ExecutionPlan
+from dynflow_app.states import PlanResult
 from dynflow_app.triggering import TriggerOptions, trigger
 from project.rex.actions import RunOnHosts
 from project.rex.following import Follower, FollowTimeoutError, PlanStuckError
@@ -42,11 +43,18 @@ class Command(BaseCommand):
         what = run.add_mutually_exclusive_group(required=True)
         what.add_argument("--command", help="Shell command to run.")
         what.add_argument("--script", type=Path, metavar="FILE", help="Script to run.")
+        what.add_argument("--template", type=Path, metavar="FILE", help="Script with variables to run.")
+        run.add_argument(
+            "--var", type=_assignment, action="append", metavar="NAME=VALUE", help="Set an input of the template."
+        )
+        run.add_argument("--concurrency", type=_whole_number, metavar="N", help="At most N hosts at once.")
         run.add_argument("--time-limit", type=_seconds, metavar="S", help="Kill it after S seconds.")
         run.add_argument("--timeout", type=_seconds, metavar="S", help="Follow it for S seconds.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what the verb says; errors are one sentence and what to do."""
+        if options.get("var") and not options["template"]:
+            raise CommandError("--var sets an input of a template: give --template FILE.", returncode=EXIT_USAGE)
         try:
             hosts = load(options["inventory"]).select(options["limit"])
         except InventoryError as error:
@@ -71,16 +79,18 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(listing, indent=2) if as_json else hosts_text(hosts))
 
     def _trigger(self, hosts: list[Host], options: dict[str, Any]) -> ExecutionPlan:
-        script = options["script"] is not None
-        command = _script_text(options["script"]) if script else options["command"]
-        what = str(options["script"]) if script else command
+        file = options["script"] or options["template"]
+        command = options["command"] if file is None else _script_text(file)
+        what = command if file is None else str(file)
         try:
             plan = trigger(
                 RunOnHosts,
                 hosts,
                 command,
-                script=script,
+                script=file is not None,
                 time_limit=options["time_limit"],
+                values=dict(options["var"] or []) if options["template"] else None,
+                concurrency=options["concurrency"],
                 options=TriggerOptions(label=f"{what[:200]} on {len(hosts)} hosts"),
             )
         except ValueError as error:
@@ -113,15 +123,17 @@ class Command(BaseCommand):
             reason = f"Plan {plan.pk} ended without a report, with the result {plan.result}"
             hint = "Look at its steps in the admin."
             raise CommandError(f"{reason}. {hint}", returncode=EXIT_FAILED)
-        document = {
+        document: dict[str, Any] = {
             "plan_id": str(plan.pk),
             "command": report.command,
             "hosts": report.hosts,
-            "counts": report.counts,
-            "results": report.results,
+            "counts": report.totals,
+            "results": report.lines,
         }
-        text = results_text(report.results, report.counts)
+        text = results_text(document["results"], report.totals)
         self.stdout.write(json.dumps(document, indent=2) if as_json else text)
+        if plan.result in (PlanResult.CANCELLED, PlanResult.ERROR):
+            raise CommandError(f"Plan {plan.pk} ended with the result {plan.result}.", returncode=EXIT_FAILED)
         if not report.all_succeeded:
             sys.exit(EXIT_SOME_HOSTS)
 
@@ -145,6 +157,20 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return seconds
+
+
+def _whole_number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 0 < number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hosts above 0")
+    return number
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
 
 
 def _script_text(path: Path) -> str:
