@@ -16,6 +16,8 @@ from dynflow_app.control import make_schedule, pause_schedule
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.models import ExecutionPlan, Leadership, Occurrence, Schedule
 from dynflow_app.orchestrator import schedules, timers
+from dynflow_app.retention.cleaning import clean_up
+from dynflow_app.retention.selection import Selection
 from dynflow_app.states import PlanState, ScheduleState
 from tests.engine import Engine
 from tests.testapp.journal import Journal
@@ -254,3 +256,13 @@ def test_a_paused_schedule_is_not_due(engine: Engine) -> None:
     engine.pass_time(60)
     act(engine)
     assert not Occurrence.objects.exists()
+
+
+def test_a_plan_that_is_cleaned_up_leaves_its_occurrence(engine: Engine, journal: Journal) -> None:
+    schedule = made()
+    engine.pass_time(10)
+    engine.run()
+    list(clean_up(Selection(older_than=timedelta(0))))
+    occurrence = schedule.occurrences.get()
+    assert (occurrence.outcome, occurrence.plan) == ("fired", None)
+    assert not ExecutionPlan.objects.exists()
