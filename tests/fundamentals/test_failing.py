@@ -10,7 +10,7 @@ import pytest
 from dynflow_app import control, triggering
 from dynflow_app.models import ExecutionPlan
 from tests.engine import Engine, names_by_state, outcome, step_named
-from tests.testapp import whole
+from tests.testapp import fast, whole
 from tests.testapp.journal import Journal
 
 if TYPE_CHECKING:
@@ -174,6 +174,44 @@ def test_a_plan_that_fails_fast_starts_nothing_after_an_error(engine: Engine, jo
     journal.repair("run failing")
     control.resume(plan)
     assert outcome(engine.run(plan)) == "stopped/success"
+
+
+@pytest.mark.parametrize("action", [fast.GivenUp, fast.GivenUpWhenAsked])
+def test_a_plan_that_fails_fast_goes_on_when_what_failed_was_given_up(
+    engine: Engine, journal: Journal, action: type
+) -> None:
+    """Also with what was ready and was taken back."""
+    # given a failure, while another step is ready on a queue that nobody serves yet
+    journal.break_("run given up")
+    plan = triggering.trigger(fast.FastWith, action)
+    engine.decide()
+    engine.work("default")
+    assert names_by_state(plan)["pending"] == ["beside"]
+
+    # when the failed step is skipped, as its action suggests, then the other one runs
+    engine.run(plan)
+    assert outcome(plan) == "stopped/warning"
+    assert names_by_state(plan) == {"skipped": ["given up"], "success": ["beside"]}
+    assert journal.lines.count("skip given up") == (action is fast.GivenUpWhenAsked)
+
+
+def test_a_failure_elsewhere_does_not_take_a_cancel_back(engine: Engine, journal: Journal) -> None:
+    # given a plan that fails fast, and a step of it that waits, and is about to be asked whether it can be cancelled
+    journal.break_("run failing")
+    plan = triggering.trigger(fast.FastWithWaiting)
+    engine.decide()
+    engine.work("second")
+    waiting = plan.steps.get(queue="second")
+    control.cancel(waiting)
+
+    # when another step fails
+    engine.work("default")
+
+    # then it is asked all the same
+    engine.run(plan)
+    waiting.refresh_from_db()
+    assert (waiting.state, outcome(plan)) == ("success", "paused/error")
+    assert journal.lines == ["run failing", "cancel"]
 
 
 def test_a_failure_may_undo_what_was_done(engine: Engine, journal: Journal) -> None:

@@ -62,6 +62,24 @@ def test_a_suspended_step_keeps_its_slot(engine: Engine, journal: Journal) -> No
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_halted_plan_gives_back_the_slots_of_what_waits_in_it(engine: Engine, journal: Journal) -> None:
+    # given a step that waits for an answer, and others behind it
+    first = several(limited.OneUntilAnswered, "a")
+    engine.run(first)
+    second = several(limited.OneAtATime, "bc")
+    engine.run(second)
+    assert journal.lines == ["run a"]
+
+    # when its plan is halted, then the others follow, and so do later ones
+    control.halt(first)
+    engine.run(second)
+    third = several(limited.OneAtATime, "d")
+    engine.run(third)
+    assert (outcome(second), outcome(third)) == ("stopped/success", "stopped/success")
+    assert journal.lines == ["run a", "run b", "run c", "run d"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_rate_holds_steps_back_until_their_time(engine: Engine, journal: Journal) -> None:
     plan = several(limited.Hourly, "ab")
     engine.run(plan)

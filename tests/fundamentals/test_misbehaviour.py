@@ -12,6 +12,7 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.models import Step, WorldKind
 from dynflow_app.processes.registration import register
 from dynflow_app.states import StepState
+from dynflow_app.worker import wishes
 from dynflow_app.worker.pump import Pump
 from tests.engine import Engine
 from tests.support import wait_until
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
         (misbehaving.Exits, "SystemExit"),
         (misbehaving.RaisesTheUnspeakable, "cannot be shown"),
         (misbehaving.ReplacesOutput, "filled, not replaced"),
+        (misbehaving.IsNowhere, "progress(nan, 1.0): give what is done"),
+        (misbehaving.IsBeyond, "progress(1.5, 1.0): give what is done"),
     ],
 )
 def test_a_bad_step_ends_in_error_and_its_neighbours_do_not_notice(
@@ -82,6 +85,30 @@ def test_a_task_that_exits_does_not_take_other_coroutines_with_it(engine: Engine
     plan = triggering.trigger(misbehaving.Neighbours, misbehaving.ExitsInATask)
     engine.run(plan)
     assert sorted(journal.lines) == ["run after", "run before"]
+
+
+def test_a_coroutine_that_does_not_end_is_given_up_and_its_worker_goes_on(
+    engine: Engine, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken no thread, so none has to be replaced."""
+    # given a worker that insists at once, a coroutine that is over its time, and another one
+    monkeypatch.setattr(wishes, "GRACE", 0.0)
+    plan, other = (triggering.trigger(action) for action in (misbehaving.TakesNoHint, misbehaving.WaitsForGo))
+    engine.decide()
+
+    # when they run, then the first one fails, though its code goes on
+    with engine.working() as pump:
+        wait_until(lambda: plan.steps.filter(state=StepState.ERROR).exists(), describe="it is given up")
+        assert "the code goes on" in plan.steps.get().error["message"]
+        assert pump._loop.running == 2
+
+        # and when that ends, nobody minds
+        journal.write("stop")
+        wait_until(lambda: pump._loop.running == 1, describe="it ends")
+        journal.write("go")
+    engine.run(other)
+    plan.refresh_from_db()
+    assert (plan.state, other.result, plan.steps.get().state) == ("paused", "success", "error")
 
 
 @pytest.mark.parametrize("action", [misbehaving.AsyncPlan, misbehaving.GeneratorPlan, misbehaving.TestsAReference])

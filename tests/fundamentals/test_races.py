@@ -6,8 +6,11 @@ Each pair of verbs meets in 200 rounds, on two connections that a barrier lets g
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 from django.db import connection, connections
@@ -17,11 +20,17 @@ from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import Envelope, ExecutionPlan, WorldKind
 from dynflow_app.orchestrator import timers
 from dynflow_app.processes.registration import register
+from dynflow_app.worker import pump
 from dynflow_app.worker.pump import Pump
+from dynflow_app.worker.recorder import write_progress
 from tests.engine import Engine
-from tests.testapp import whole
+from tests.support import wait_until
+from tests.testapp import told, whole
 from tests.testapp.actions import Record
 from tests.testapp.journal import Journal
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.servers]
 
@@ -128,6 +137,51 @@ def test_two_skips(engine: Engine, journal: Journal) -> None:
     for plan in plans:
         one, other = plan.steps.get(), plan.steps.get()
         assert sorted(race(partial(control.skip, one), partial(control.skip, other))) == [False, True]
+
+
+def test_progress_and_cancel(
+    engine: Engine, journal: Journal, settings: SettingsWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker writes how far one step is and how another one ended, in the moment in which their plan is cancelled."""
+    # given a worker whose every turn waits for one outcome and takes along what was reported before
+    settings.DYNFLOW = {**settings.DYNFLOW, "BATCH": 1}
+    plan = triggering.trigger(told.ReportsBeside)
+    engine.decide()
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        cancels: list[Future[None]] = []
+
+        def write_and_cancel(reports: Mapping[int, tuple[int, float]]) -> None:
+            write_progress(reports)
+            if reports and not cancels:
+                cancels.append(pool.submit(_cancel, plan.pk))
+                wait_until(lambda: cancels[0].done() or waits_for_a_lock(), describe="the cancel goes on or waits")
+
+        patch.setattr(pump, "write_progress", write_and_cancel)
+        patch.setattr(pump, "GATHER", 20.0)
+
+        # when the plan is cancelled right after it wrote the progress
+        with engine.working():
+            wait_until(lambda: cancels and cancels[0].done(), describe="it is cancelled")
+            journal.write("go")
+        cancels[0].result()
+
+    # then neither had to give way to the other; and what runs may answer a cancel by succeeding
+    assert not [record.getMessage() for record in caplog.records if "waiting for" in record.getMessage()]
+    assert ends(engine, [plan]) == ["stopped/success"]
+
+
+def _cancel(plan_id: UUID) -> None:
+    try:
+        control.cancel(ExecutionPlan.objects.get(pk=plan_id))
+    finally:
+        connections.close_all()
+
+
+def waits_for_a_lock() -> bool:
+    """Whether any transaction waits for another one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 def test_event_and_timeout(engine: Engine, journal: Journal) -> None:

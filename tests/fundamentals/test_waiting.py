@@ -15,7 +15,7 @@ from dynflow_app.masking import MASK
 from dynflow_app.models import Action, Attempt, Event, OutputChunk, Step
 from dynflow_app.progress import progress_of
 from tests.engine import Engine, outcome
-from tests.testapp import looking, whole
+from tests.testapp import looking, told, whole
 from tests.testapp.journal import Journal
 
 if TYPE_CHECKING:
@@ -127,6 +127,31 @@ def test_the_time_of_a_step_includes_its_waiting(engine: Engine, journal: Journa
     engine.pass_time(41)
     engine.run(plan)
     assert outcome(plan) == "paused/error"
+
+
+@pytest.mark.parametrize("asked", ["on_timeout", "cancel"])
+def test_a_step_that_goes_on_waiting_when_it_is_asked_gets_no_more_time(
+    engine: Engine, journal: Journal, asked: str
+) -> None:
+    # given a step that waits, a hundred seconds altogether, and declines to end earlier
+    plan = engine.run(triggering.trigger(told.AsksForMore))
+    if asked == "cancel":
+        control.cancel(plan)
+        journal.write("on_timeout")  # the next one is the last
+    else:
+        engine.pass_time(11)
+    engine.run(plan)
+    assert (plan.state, asked in journal.lines) == ("running", True)
+
+    # when it waits on, then its time is over no later
+    engine.pass_time(80)
+    engine.run(plan)
+    assert (plan.state, plan.steps.get().state) == ("running", "suspended")
+    engine.pass_time(21)
+    engine.run(plan)
+    step = plan.steps.get()
+    assert (step.state, journal.lines.count("on_timeout")) == ("error", 2)
+    assert step.error["class"].endswith("StepTimeoutError")
 
 
 def test_timers_that_came_due_while_nothing_ran_fire_once(engine: Engine, journal: Journal) -> None:

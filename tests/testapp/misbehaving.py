@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dynflow_app import BaseAction
 from tests.support import wait_until
@@ -71,6 +72,35 @@ class ReplacesOutput(BaseAction):
 
     def run(self) -> None:
         self.output = {"a": 1}  # type: ignore[assignment] # the mistake
+
+
+class IsNowhere(BaseAction):
+    """Waits, and says that it has come as far as no number says."""
+
+    said = float("nan")
+
+    def run(self) -> None:
+        self.suspend()
+
+    def run_progress(self) -> float:
+        return self.said
+
+
+class IsBeyond(IsNowhere):
+    """As IsNowhere, and farther than the end."""
+
+    said = 1.5
+
+
+class TakesNoHint(BaseAction):
+    """A coroutine that is over its time at once, and goes on until the journal says stop."""
+
+    timeout = timedelta(0)
+
+    async def run(self) -> None:
+        while "stop" not in Journal().lines:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.02)
 
 
 class LosesRun(BaseAction):

@@ -110,6 +110,21 @@ class LeavesADaemon(Stubborn):
         os._exit(1)
 
 
+class LooksAndVanishes(BaseAction):
+    """Looks four times, then takes its process with it, as often as its input says."""
+
+    isolated = True
+    idempotent = True
+
+    def run(self) -> None:
+        self.output["looks"] = self.output.get("looks", 0) + 1
+        if self.output["looks"] < 5:
+            self.suspend(wake_after=0)
+        Journal().write("the end")
+        if Journal().lines.count("the end") <= self.input["losses"]:
+            os._exit(3)
+
+
 # --- in the process ----------------------------------------------------------------------------------------------
 
 

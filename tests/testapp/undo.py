@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynflow_app import BaseAction
+from dynflow_app import BaseAction, Cancel, Rescue
 from dynflow_app.actions.context import PlannedAction
 from tests.testapp.actions import Leaf, RandomPlan, Record
 from tests.testapp.journal import Journal
@@ -41,6 +41,39 @@ class RowsOfDeeds(BaseAction):
                 with self.concurrence():
                     for number in range(width):
                         self.plan_action(Deed, name=f"{row}-{number}")
+
+
+class DeedOrRevert(Deed):
+    """Suggests to undo the plan when it fails, be it in run or in revert."""
+
+    rescue_strategy = Rescue.REVERT
+
+
+class DeedsOrRevert(BaseAction):
+    """Three deeds in a row; the failure of any undoes those before it."""
+
+    def plan(self) -> None:
+        with self.sequence():
+            for name in "abc":
+                self.plan_action(DeedOrRevert, name=name)
+
+
+class UndoneLater(BaseAction):
+    """Waits while it is undone, a minute at most; agrees to being cancelled."""
+
+    def run(self) -> None:
+        Journal().do("run")
+
+    def revert(self) -> None:
+        Journal().do("revert")
+        self.suspend(timeout=60)
+
+    def cancel(self) -> None:
+        Journal().do("cancel")
+        raise Cancel
+
+    def on_timeout(self) -> None:
+        Journal().do("on_timeout")
 
 
 class Visit(BaseAction):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from dynflow_app import triggering
 from dynflow_app.exceptions import Abort, Cancel, DynflowError, NotSerializableError, StepTimeoutError
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import WorldKind
@@ -21,6 +22,7 @@ from dynflow_app.processes.registration import register
 from dynflow_app.worker.forking import ForkServer, fork_server
 from dynflow_app.worker.isolated import ProcessVanishedError, Run, run_isolated
 from dynflow_app.worker.stopping import Invocation
+from tests.engine import Engine, outcome
 from tests.support import REPOSITORY, wait_until
 from tests.testapp import stubborn
 from tests.testapp.journal import Journal
@@ -163,6 +165,18 @@ def test_a_process_that_vanishes_is_told_from_one_that_fails(action: str, how: s
     # then nobody claims to know what became of it
     with pytest.raises(ProcessVanishedError, match=f"with {how} before .* unknown whether its effects"):
         step.result()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("losses", "ends"), [(2, "stopped/success"), (3, "paused/error")])
+def test_only_losses_count_against_a_step_that_may_be_repeated(
+    engine: Engine, journal: Journal, losses: int, ends: str
+) -> None:
+    """Not the invocations in which it looked, and waited on."""
+    plan = engine.run(triggering.trigger(stubborn.LooksAndVanishes, losses=losses))
+    assert (outcome(plan), journal.lines) == (ends, ["the end"] * 3)
+    lost = plan.steps.get().attempts.filter(ended_as="lost")
+    assert lost.count() == losses
 
 
 def test_an_outcome_that_cannot_leave_the_process_fails_the_step_and_hangs_nobody() -> None:
