@@ -184,11 +184,9 @@ def _plan(work: SharedWork) -> Outcome:
         draft = Draft(ExecutionPlan.objects.get(pk=work.step.plan_id))
         args, kwargs = arguments.decode(work.step.input)
         draft.make(known_class(work.step), args, kwargs)
-        store_planned(draft, work.step.action_id)
-    except WrongStateError:
-        raise
     except BaseException as error:
         if is_outage(error):
             raise
         raise _UndoneError([ended_early(work.step, error, started, work.invocation, None, None)]) from error
+    store_planned(draft, work.step.action_id)
     return timed(blank(work.step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)

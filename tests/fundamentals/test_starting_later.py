@@ -18,7 +18,7 @@ from tests.engine import Engine, outcome
 from tests.support import Processes, wait_until
 from tests.testapp.actions import Record
 from tests.testapp.journal import Journal
-from tests.testapp.later import FailsToPlan, PlansForGroup, PlansParts
+from tests.testapp.later import FailsToPlan, MeddlesWhilePlanning, PlansForGroup, PlansParts
 
 IN_AN_HOUR = timedelta(hours=1)
 
@@ -71,6 +71,13 @@ def test_a_plan_phase_that_fails_in_a_worker_leaves_a_stopped_plan_and_nothing_e
     assert plan.error["message"] == "no such host"
     assert not Group.objects.filter(name="half").exists()
     assert [action.number for action in plan.actions.all()] == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_verb_that_is_refused_while_planning_is_a_failure_like_any_other(engine: Engine) -> None:
+    plan = engine.run(trigger(MeddlesWhilePlanning, options=TriggerOptions(plan_in_worker=True)))
+    assert outcome(plan) == "stopped/error"
+    assert plan.error["message"] == "not now"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import Group
 
 from dynflow_app import BaseAction
+from dynflow_app.exceptions import WrongStateError
 from tests.testapp.actions import Record
 from tests.testapp.journal import Journal
 
@@ -28,6 +29,13 @@ class PlansForGroup(BaseAction):
 
     def plan(self, group: Group) -> None:
         self.plan_action(Record, name=group.name)
+
+
+class MeddlesWhilePlanning(BaseAction):
+    """Uses a verb on itself that its state forbids."""
+
+    def plan(self) -> None:
+        raise WrongStateError("not now", state="planning")
 
 
 class FailsToPlan(BaseAction):
