@@ -9,11 +9,12 @@ from itertools import islice
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from dynflow_app import control, probes, transport
 from dynflow_app.actions.sub_plans import SubPlan, SubPlanCounts, SubPlanRecord, SubPlansAction
-from dynflow_app.exceptions import PlanningError
+from dynflow_app.exceptions import PlanningError, WrongStateError
 from dynflow_app.ledger.errors import describe
 from dynflow_app.messages import Claimed, EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Step, SubPlans
@@ -45,50 +46,55 @@ class Spawner:
 
     def run(self) -> tuple[int | None, bool]:
         """Make what may be made. Returns as `RunContext.make_sub_plans`."""
-        row = SubPlans.objects.filter(step=self.step.step_id).first() or self._begin()
-        round_ = row.round + self.step.failures
-        most = self.action.concurrency_limit or row.total
         while True:
-            moving = children(self.step.step_id).exclude(state__in=_AT_REST)[:most].count()
-            if self._is_told_to_end():
-                return (1, True) if moving else (None, True)
-            if moving >= most or not self._make_some(min(self.action.batch_size, most - moving), round_):
+            self.check()
+            seen = self._look()
+            round_ = seen.round + self.step.failures
+            most = self.action.concurrency_limit or seen.total
+            if seen.stop_request != StopRequest.NONE:
+                return (1, True) if seen.moving else (None, True)
+            room = min(self.action.batch_size, most - seen.moving)
+            if room <= 0 or not self._make_some(seen, room, round_):
                 break
             transport.get().ring_queues(self._ready)
             transport.get().ring_orchestrator()
             self._ready.clear()
-        if not moving:
+        if not seen.moving:
             return None, False
-        return (most if moving >= most and self._is_more_to_do(round_) else 1), False
+        return (most if room <= 0 and self._is_more_to_do(seen, round_) else 1), False
 
-    def _begin(self) -> SubPlans:
+    def _look(self) -> Any:  # a SubPlans row with annotations
+        """How far the sub-plans are, and whether the step was told to end. One query."""
+        rows = SubPlans.objects.filter(step=self.step.step_id)
+        moving = children(OuterRef("step_id")).exclude(state__in=_AT_REST).order_by().values("parent_step")
+        counted = Coalesce(Subquery(moving.annotate(n=Count("pk")).values("n")), 0)
+        seen = rows.annotate(moving=counted, stop_request=F("step__stop_request")).first()
+        if seen is not None:
+            return seen
         total: object = self.action.total()
         if type(total) is not int or total < 0:
             raise PlanningError(f"total() of {type(self.action).__name__} returned {total!r}; give a whole number.")
-        return SubPlans.objects.get_or_create(step_id=self.step.step_id, defaults={"total": total})[0]
+        rows.get_or_create(step_id=self.step.step_id, defaults={"total": total})
+        return self._look()
 
-    def _is_told_to_end(self) -> bool:
-        self.check()
-        step = Step.objects.filter(pk=self.step.step_id)
-        return step.exclude(stop_request=StopRequest.NONE).exists()
-
-    def _make_some(self, room: int, round_: int) -> int:
+    def _make_some(self, seen: Any, room: int, round_: int) -> int:
         """Make or resume up to `room` sub-plans; returns how many."""
         try:
             with transaction.atomic(using=ledger_alias()):
-                number = self._make(room, round_)
+                number = self._make(seen, room, round_)
         except _InOtherHandsError:
             self._ready.clear()
-            return 0
+            if self._look().stop_request == StopRequest.NONE:
+                raise WrongStateError("This step was taken from the worker that ran it.") from None
+            return 1  # and the next look sees that
         probes.reached(probes.Probe.SUB_PLANS_MADE)
         return number
 
-    def _make(self, room: int, round_: int) -> int:
-        row = SubPlans.objects.get(step=self.step.step_id)
-        if row.made < row.total:
-            positions: Sequence[int] = range(row.made, min(row.made + room, row.total))
+    def _make(self, seen: Any, room: int, round_: int) -> int:
+        if seen.made < seen.total:
+            positions: Sequence[int] = range(seen.made, min(seen.made + room, seen.total))
             failed = self._make_at(positions, round_)
-            self._confirm(row.made, made=F("made") + len(positions), error=F("error") + failed)
+            self._confirm(seen.made, made=F("made") + len(positions), error=F("error") + failed)
             return len(positions)
         if not round_:
             return 0
@@ -96,19 +102,18 @@ class Spawner:
             positions = [plan.position for plan in old if plan.position is not None]
             ExecutionPlan.objects.filter(pk__in=[plan.pk for plan in old]).update(position=None)
             failed = self._make_at(positions, round_)
-            self._confirm(row.made, error=F("error") - len(old) + failed)
+            self._confirm(seen.made, error=F("error") - len(old) + failed)
             return len(old)
         paused = list(_paused(self.step.step_id, round_).values_list("pk", flat=True)[:room])
         if paused:
             plans = ExecutionPlan.objects.filter(pk__in=paused)
             plans.update(round=round_)
             control.in_bulk(control.resume, plans, by=f"plan {self.step.plan_id}", reason="its parent was resumed")
-            self._confirm(row.made)
+            self._confirm(seen.made)
         return len(paused)
 
-    def _is_more_to_do(self, round_: int) -> bool:
-        row = SubPlans.objects.get(step=self.step.step_id)
-        if row.made < row.total:
+    def _is_more_to_do(self, seen: Any, round_: int) -> bool:
+        if seen.made < seen.total:
             return True
         step_id = self.step.step_id
         return bool(round_) and (_failed(step_id, round_).exists() or _paused(step_id, round_).exists())
@@ -192,7 +197,7 @@ class Spawner:
             yield from zip(range(start, stop), made, strict=True)
 
 
-def children(step_id: int) -> ExecutionPlanQuerySet:
+def children(step_id: int | OuterRef) -> ExecutionPlanQuerySet:
     """The sub-plans of a step, without those that others have replaced."""
     return ExecutionPlan.objects.filter(parent_step=step_id, position__isnull=False)
 
