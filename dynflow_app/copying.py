@@ -267,6 +267,7 @@ def _store(
     for key, step in steps.items():
         step.gate = gates[graph.gate_of[key]] if key in graph.gate_of else None
         step.is_awaited = Node(False, key) in awaited
+    plan.has_finalize = any(step.phase == Phase.FINALIZE for step in steps.values())
     insert(ExecutionPlan, [plan])
     insert(Action, list(actions))
     insert(Gate, list(gates.values()))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.db.models import F
@@ -13,18 +12,6 @@ from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.states import Phase, StepState
-
-
-def make_finalize_ready(plan_ids: Collection[UUID]) -> Counter[str]:
-    """Make the first finalize step of each of these locked plans ready; returns queues and numbers of steps."""
-    waiting = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.FINALIZE, state=StepState.PENDING)
-    first: dict[UUID, tuple[int, str]] = {}
-    for plan_id, step_id, queue in waiting.order_by("number").values_list("plan_id", "id", "queue"):
-        first.setdefault(plan_id, (step_id, queue))
-    steps = Step.objects.filter(id__in=[step_id for step_id, _ in first.values()])
-    steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
-    ExecutionPlan.objects.filter(id__in=first).update(active_steps=F("active_steps") + 1)
-    return Counter(queue for _, queue in first.values())
 
 
 def load_phase(first: Claimed) -> list[Claimed]:

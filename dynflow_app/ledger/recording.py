@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,12 +18,21 @@ from dynflow_app.ledger import events, skipping, sub_plans
 from dynflow_app.ledger.failing import failing_fast
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.ledger.locking import unlock
-from dynflow_app.ledger.releasing import adjust_active, open_gates
+from dynflow_app.ledger.releasing import count_active, open_gates, release_finalize, tell_settled
 from dynflow_app.ledger.waiting import stop_instead, write_waits
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Action, Attempt, ExecutionPlan, Step
 from dynflow_app.models.base import ago_sql, is_any_of, is_postgresql, ledger_connection, values_table
-from dynflow_app.states import ACTIVE_STEP_STATES, DEAF_ALARMS, Phase, PlanState, Rescue, StepState, StopRequest
+from dynflow_app.states import (
+    ACTIVE_STEP_STATES,
+    DEAF_ALARMS,
+    FLOW_PHASES,
+    Phase,
+    PlanState,
+    Rescue,
+    StepState,
+    StopRequest,
+)
 
 _PLAN = ExecutionPlan._meta.db_table
 _STEP = Step._meta.db_table
@@ -65,7 +74,7 @@ class _Accepted:
 
 def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
     """Write `outcomes` of the process called `worker`; in the caller's transaction."""
-    running, fail_fast = _lock_plans({outcome.plan_id for outcome in outcomes})
+    running, fail_fast, finalizing = _lock_plans({outcome.plan_id for outcome in outcomes})
     parents = [outcome.step_id for outcome in outcomes if outcome.wakes_below]
     if parents:
         sub_plans.lock(parents)
@@ -88,6 +97,9 @@ def record(outcomes: Sequence[Outcome], *, worker: str) -> Recorded:
         running -= failing
         delta.subtract(withdrawn)
     _release(accepted, running, known, result, delta, limits)
+    _settle(count_active(delta), finalizing & {o.plan_id for o in accepted if o.phase in FLOW_PHASES}, result)
+    if limits:  # once, and last: their locks are taken in the order of their keys, after those of plans and steps
+        result.ready += admit(limits)
     probes.reached(probes.Probe.OUTCOMES_WRITTEN)
     return result
 
@@ -125,16 +137,21 @@ def _follow_up(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], resu
         result.dropped += events.drop(addressed - active)
 
 
-def _lock_plans(plan_ids: set[UUID]) -> tuple[set[UUID], set[UUID]]:
-    """Lock the plans; returns those that are running, and those of them that fail fast."""
+def _lock_plans(plan_ids: set[UUID]) -> tuple[set[UUID], set[UUID], set[UUID]]:
+    """Lock the plans; returns those that are running, and those of them that fail fast, or have finalize steps."""
     connection = ledger_connection()
     key = ExecutionPlan._meta.pk
     condition, parameters = is_any_of(connection, "id", [key.get_db_prep_value(one, connection) for one in plan_ids])
     lock = "FOR NO KEY UPDATE" if is_postgresql(connection) else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT id, state, fail_fast FROM {_PLAN} WHERE {condition} ORDER BY id {lock}", parameters)  # noqa: S608 - names are ours
-        rows = [(key.to_python(row[0]), row[2]) for row in cursor.fetchall() if row[1] == PlanState.RUNNING]
-    return {plan_id for plan_id, _ in rows}, {plan_id for plan_id, fail_fast in rows if fail_fast}
+        sql = f"SELECT id, state, fail_fast, has_finalize FROM {_PLAN} WHERE {condition} ORDER BY id {lock}"  # noqa: S608 - names are ours
+        cursor.execute(sql, parameters)
+        rows = [(key.to_python(row[0]), row[2], row[3]) for row in cursor.fetchall() if row[1] == PlanState.RUNNING]
+    return (
+        {plan_id for plan_id, _, _ in rows},
+        {plan_id for plan_id, fail_fast, _ in rows if fail_fast},
+        {plan_id for plan_id, _, has_finalize in rows if has_finalize},
+    )
 
 
 def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
@@ -231,7 +248,7 @@ def _release(
     delta: Counter[UUID],
     limits: set[str],
 ) -> None:
-    """Make ready what waited for these outcomes, count, and tell the orchestrator about plans that came to rest."""
+    """Make ready what waited for these outcomes, and count."""
     for outcome in accepted:
         if outcome.state not in ACTIVE_STEP_STATES and outcome.phase != Phase.HOOK:
             delta[outcome.plan_id] -= 1
@@ -255,9 +272,18 @@ def _release(
         limits |= changed.limits
     ended = [known[outcome.step_id].limit_key for outcome in accepted if outcome.state not in ACTIVE_STEP_STATES]
     limits.update(key for key in ended if key is not None)
-    result.settled += adjust_active(delta)
-    if limits:  # once, and last: their locks are taken in the order of their keys, after those of plans and steps
-        result.ready += admit(limits)
+
+
+def _settle(settled: Collection[UUID], finalizing: Collection[UUID], result: Recorded) -> None:
+    """Plans of which no step is active any more: those that went well go on to their finalize phase, about the others
+    the orchestrator decides."""
+    going_on: set[UUID] = set()
+    if may_go_on := set(settled).intersection(finalizing):
+        ready, going_on = release_finalize(may_go_on)
+        result.ready += ready
+    others = set(settled) - going_on
+    tell_settled(others)
+    result.settled += len(others)
 
 
 def _json(value: Any) -> str | None:

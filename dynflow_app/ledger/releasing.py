@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Dependency, Envelope, ExecutionPlan, Gate, Step
 from dynflow_app.models.base import in_sql, is_any_of, ledger_connection, now_sql, values_table
+from dynflow_app.states import COUNTED_PHASES, FLOW_PHASES, Phase, StepState
 
 _STEP = Step._meta.db_table
 _GATE = Gate._meta.db_table
@@ -56,8 +60,47 @@ def release_frontier(plan_ids: Collection[UUID]) -> Released:
 
 def adjust_active(delta: Counter[UUID]) -> int:
     """Add `delta` to the plans' numbers of active steps; those that reach zero get an envelope. Returns how many."""
+    settled = count_active(delta)
+    tell_settled(settled)
+    return len(settled)
+
+
+def tell_settled(plan_ids: Collection[UUID]) -> None:
+    """Let the orchestrator decide what comes next for these plans, of which no step is active."""
+    if plan_ids:
+        Envelope.objects.bulk_create(Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in plan_ids)
+
+
+def release_finalize(plan_ids: Collection[UUID]) -> tuple[Counter[str], set[UUID]]:
+    """Make the first finalize step ready of those of these locked, running plans all of whose steps went well: after
+    that there is nothing to decide. Returns queue to number of steps, and these plans."""
+    of_plan = Step.objects.filter(plan=OuterRef("pk"))
+    not_well = of_plan.filter(
+        Q(state__in=(StepState.ERROR, StepState.CANCELLED), phase__in=COUNTED_PHASES)
+        | Q(state=StepState.PENDING, phase__in=FLOW_PHASES)
+    )
+    plans = ExecutionPlan.objects.filter(~Exists(not_well), pk__in=plan_ids)
+    return make_finalize_ready(plans.values("pk"))
+
+
+def make_finalize_ready(plans: QuerySet[Any] | Collection[UUID]) -> tuple[Counter[str], set[UUID]]:
+    """Make the first finalize step of each of these locked plans ready; returns queue to number of steps, and the plans
+    that have one."""
+    waiting = Step.objects.filter(plan_id__in=plans, phase=Phase.FINALIZE, state=StepState.PENDING).order_by()
+    first = Step.objects.filter(pk__in=waiting.values("plan_id").annotate(first=Min("pk")).values("first"))
+    found = list(first.values_list("pk", "plan_id", "queue"))
+    if found:
+        steps = Step.objects.filter(pk__in=[step_id for step_id, _, _ in found])
+        steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
+        ready = ExecutionPlan.objects.filter(pk__in=[plan_id for _, plan_id, _ in found])
+        ready.update(active_steps=F("active_steps") + 1)
+    return Counter(queue for _, _, queue in found), {plan_id for _, plan_id, _ in found}
+
+
+def count_active(delta: Counter[UUID]) -> list[UUID]:
+    """Add `delta` to the plans' numbers of active steps; returns those that reached zero."""
     if not delta:
-        return 0
+        return []
     connection = ledger_connection()
     key = ExecutionPlan._meta.pk
     rows = [(key.get_db_prep_value(plan_id, connection), by) for plan_id, by in delta.items()]
@@ -69,10 +112,7 @@ def adjust_active(delta: Counter[UUID]) -> int:
     """  # noqa: S608 - names are ours
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        settled = [key.to_python(row[0]) for row in cursor.fetchall() if row[1] == 0]
-    if settled:
-        Envelope.objects.bulk_create(Envelope(kind=EnvelopeKind.SETTLED.value, plan_id=plan_id) for plan_id in settled)
-    return len(settled)
+        return [key.to_python(row[0]) for row in cursor.fetchall() if row[1] == 0]
 
 
 def _count_down(column: str, ended: Collection[int]) -> tuple[list[int], list[int]]:

@@ -58,6 +58,7 @@ class ExecutionPlan(models.Model):
     fail_fast = models.BooleanField(
         _("fail fast"), default=False, help_text=_("Whether no step starts any more once one has failed.")
     )
+    has_finalize = models.BooleanField(_("has finalize"), default=False, help_text=_("Whether it has finalize steps."))
     is_frozen = models.BooleanField(_("is frozen"), default=False, help_text=_("Whether it must not start yet."))
     hooks = models.JSONField(
         _("hooks"), default=list, blank=True, help_text=_("Numbers of the actions that have hooks.")

@@ -17,9 +17,8 @@ from django.db.models.functions import Now
 from dynflow_app import copying, probes
 from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.ledger import ending, skipping
-from dynflow_app.ledger.finalizing import make_finalize_ready
 from dynflow_app.ledger.locking import tell_released
-from dynflow_app.ledger.releasing import adjust_active, release_frontier
+from dynflow_app.ledger.releasing import adjust_active, make_finalize_ready, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.orchestrator import starting
 from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
@@ -161,7 +160,7 @@ def _apply(decision: Decision, plan_ids: list[UUID], advanced: Advanced) -> None
         case Verdict.WAIT:  # a step became active after all: whoever ends it sends another envelope
             return
         case Verdict.FINALIZE:
-            advanced.ready += make_finalize_ready(plan_ids)
+            advanced.ready += make_finalize_ready(plan_ids)[0]
             return
         case Verdict.PAUSE:
             advanced.ready += ending.pause(plan_ids, decision.result)

@@ -86,6 +86,7 @@ class Draft:
             if gate is not None:
                 self.gate_of[step.number] = gate
         if action.has_phase(Phase.FINALIZE):
+            self.plan.has_finalize = True
             # One worker runs all finalize steps of a plan, so they share the entry action's queue.
             self._add_step(action, Phase.FINALIZE, self._queues[0])
         return self._handle(action)

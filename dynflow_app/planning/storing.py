@@ -108,6 +108,7 @@ def store_planned(draft: Draft, entry_id: int) -> None:
         PlanState.PLANNED,
         queue=plan.queue,
         fail_fast=plan.fail_fast,
+        has_finalize=plan.has_finalize,
         hooks=plan.hooks,
         has_locks=plan.has_locks,
     )

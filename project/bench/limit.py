@@ -59,8 +59,10 @@ CLAIM = """
 """
 PLAN = """
     INSERT INTO dynflow_app_executionplan (id, label, action, state, result, active_steps, priority, tags,
-        triggered_by, revision, created_at, queue, fail_fast, is_frozen, hooks, made_as)
-    VALUES (%s, '', 'limit', 'planned', 'pending', 0, 0, '[]', '', 0, statement_timestamp(), '', false, false, '[]', '')
+        triggered_by, revision, created_at, queue, fail_fast, has_finalize, is_frozen, hooks, made_as,
+        is_waiting, round, has_locks)
+    VALUES (%s, '', 'limit', 'planned', 'pending', 0, 0, '[]', '', 0, statement_timestamp(), '', false, false, false,
+        '[]', '', false, 0, false)
 """
 ACTION = """
     INSERT INTO dynflow_app_action (plan_id, number, name, input, output, consumes)

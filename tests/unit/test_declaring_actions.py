@@ -37,7 +37,7 @@ def atomic_of_async() -> None:
 @pytest.mark.parametrize("declare", [atomic_and_async, atomic_and_isolated, atomic_of_async])
 def test_an_atomic_step_cannot_run_outside_of_its_transaction(declare: type) -> None:
     """The class is refused before anybody can plan it."""
-    with pytest.raises(ValueError, match=r"Both: an atomic run\(\) .* neither isolated nor async"):
+    with pytest.raises(ValueError, match=r"Both: an atomic run\(\) .* not isolated, not async"):
         declare()
     assert not [found for found in registry.all_classes() if found.__qualname__.endswith(f"{declare.__name__}.Both")]
 

@@ -19,4 +19,4 @@ def test_steps_are_found_by_their_action(how: dict[str, object]) -> None:
 
         # when it is asked for steps of an action, then it looks them up
         answer = Step.objects.filter(**how).order_by().explain()
-    assert "Index Cond: (action_id = " in answer or "INDEX dynflow_step_of_action (action_id=?" in answer, answer
+    assert "Index Cond: (action_id = " in answer or "INDEX dynflow_step_once_a_phase (action_id=?" in answer, answer
