@@ -83,12 +83,8 @@ class ScheduleAdmin(PlainAdmin):
         return tuple(shown)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What code declares would come back."""
-        return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_declared)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Without deleting many: declared ones cannot be."""
-        return {name: each for name, each in super().get_actions(request).items() if name != "delete_selected"}
+        """One at a time, and not what code declares, which would come back."""
+        return obj is not None and not obj.is_declared and super().has_delete_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save it and find its next occurrence."""
