@@ -11,15 +11,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from dynflow_app import copying, probes
 from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.ledger import ending, skipping
-from dynflow_app.ledger.locking import tell_released
 from dynflow_app.ledger.releasing import adjust_active, make_finalize_ready, release_frontier
 from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.orchestrator import starting
 from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
 from dynflow_app.states import COUNTED_PHASES, Phase, PlanResult, PlanState, StepState
@@ -176,10 +177,25 @@ def _apply(decision: Decision, plan_ids: list[UUID], advanced: Advanced) -> None
     advanced.settled.update(dict.fromkeys(plan_ids, decision))
 
 
-def quarantine(plan_id: UUID, error: dict[str, object]) -> None:
-    """Take a plan that cannot be advanced out of the way, with the error on it; the others go on."""
+def quarantine(plan_id: UUID, error: dict[str, object]) -> Counter[str]:
+    """Take a plan that cannot be advanced out of the way, with the error on it; the others go on.
+
+    Returns queue to number of hook steps, and of steps that go on because this one came to rest.
+    """
+    _lock([plan_id])
     plans = ExecutionPlan.objects.filter(id=plan_id)
-    plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR, error=error)
+    plans.exclude(state__in=(PlanState.PAUSED, PlanState.STOPPED)).update(error=error)
+    is_running = plans.filter(state=PlanState.RUNNING).exists()
     before = [PlanState.SCHEDULED, PlanState.PLANNING, PlanState.PLANNED]
-    if plans.transition(before, PlanState.STOPPED, result=PlanResult.ERROR, error=error, ended_at=Now()):
-        tell_released(plans.filter(has_locks=True).values_list("id", flat=True))
+    try:
+        with transaction.atomic(using=ledger_alias()):
+            if is_running:
+                return ending.pause([plan_id])
+            return ending.stop(list(plans.filter(state__in=before).values_list("id", flat=True)), PlanResult.ERROR)
+    except Exception as another:
+        if is_outage(another):
+            raise
+        # What makes it poison is in the way even of that; so without a word to anybody.
+        plans.transition([PlanState.RUNNING], PlanState.PAUSED, result=PlanResult.ERROR)
+        plans.transition(before, PlanState.STOPPED, result=PlanResult.ERROR, ended_at=Now())
+        return Counter()

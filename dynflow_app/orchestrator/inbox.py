@@ -75,7 +75,8 @@ def _set_aside(term: Term, envelope: Envelope, error: Exception) -> None:
     with transaction.atomic(using=ledger_alias()):
         term.check()
         Envelope.objects.filter(pk=envelope.pk).delete()
-        advance.quarantine(envelope.plan_id, describe(error))
+        ready = advance.quarantine(envelope.plan_id, describe(error))
+    transport.get().ring_queues(ready)
     announce(orchestration_failed, ExecutionPlan, plan_id=envelope.plan_id, error=error)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
 from dynflow_app import control
+from dynflow_app.engine.director import Counts, Decision, decide
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, SubPlans
+from dynflow_app.orchestrator import advance
 from dynflow_app.states import PlanState
 from dynflow_app.triggering import trigger
 from tests.engine import Engine, outcome
@@ -229,3 +231,22 @@ def test_counts_always_add_up(engine: Engine, journal: Journal) -> None:
     # then the ledger has counted each once
     row = SubPlans.objects.get(step__plan=plan)
     assert (row.total, row.made, row.success, row.error, row.cancelled) == (5, 5, 3, 1, 1)
+
+
+def test_a_child_that_cannot_be_advanced_does_not_keep_its_parent_waiting(
+    engine: Engine, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an orchestrator that cannot decide about plans with a failed step
+    def poisoned(run: Counts, finalize: Counts, rescues: Collection[str] = ()) -> Decision:
+        if run.get("error"):
+            raise RuntimeError("poison")
+        return decide(run, finalize, rescues)
+
+    monkeypatch.setattr(advance, "decide", poisoned)
+    journal.break_("run c0")
+
+    # when one of two children fails, then it is set aside, and its parent hears of it
+    plan = engine.run(trigger(many.Parent, names=names(2)))
+    assert outcomes_of_children(plan) == ["paused/error", "stopped/success"]
+    assert plan.steps.get(phase="run").error["message"] == "1 of 2 sub-plans failed."
+    assert plan.error["message"] == "poison"
