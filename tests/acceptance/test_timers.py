@@ -17,7 +17,7 @@ from tests.testapp.looking import ManyLooks
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
 
-SETTINGS = json.dumps({**json.loads(FAST), "ACTIONS_MODULE": "whole"})
+SETTINGS = json.dumps({**json.loads(FAST), "ACTIONS_MODULE": "looking"})
 
 EVERY_LOOK = {f"look {number} {look}" for number in range(20) for look in range(1, 6)}
 
