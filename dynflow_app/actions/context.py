@@ -114,7 +114,7 @@ class RunContext(Protocol):
         None if all have come to rest; and whether the step was told to end."""
 
     def cancel_sub_plans(self) -> None:
-        """Let the orchestrator cancel what has not ended."""
+        """Cancel those that have not ended."""
 
     def sub_plan_counts(self, number: int) -> SubPlanCounts:
         """How far the sub-plans of action `number` are."""

@@ -96,6 +96,8 @@ class SubPlansAction(BaseAction, ABC):
         """A plan of `action_class` with these arguments; its ``plan()`` runs in the worker that makes it."""
         if not registry.is_action_class(action_class):
             raise PlanningError(f"sub_plan() takes a subclass of BaseAction, not {action_class!r}.")
+        if action_class.singleton:
+            raise PlanningError(f"{action_class.__name__} is a singleton, so it cannot be a sub-plan beside others.")
         return SubPlan(action_class, args, kwargs, label)
 
     def sub_plan_counts(self) -> SubPlanCounts:
@@ -108,7 +110,11 @@ class SubPlansAction(BaseAction, ABC):
 
     def run(self, event: Event | None = None) -> None:
         """Make what may be made now; wait, or end."""
-        wakes_below, is_stopped = self._running("run").make_sub_plans(self)
+        try:
+            wakes_below, is_stopped = self._running("run").make_sub_plans(self)
+        except StepTimeoutError:  # its time was over while it made some
+            self.on_timeout()
+            raise
         if wakes_below is not None:
             raise Suspend(wakes_below=wakes_below)
         counts = self.sub_plan_counts()

@@ -27,6 +27,7 @@ from dynflow_app.states import (
     COUNTED_PHASES,
     DEAF_ALARMS,
     LIVE_PLAN_STATES,
+    Alarm,
     Cause,
     Phase,
     PlanResult,
@@ -83,9 +84,9 @@ def halt(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
         lock(plan, LIVE_PLAN_STATES, "halted")
         steps = Step.objects.filter(plan=plan)
         keys = _limit_keys(steps)
+        SubPlans.objects.filter(step__in=steps).update(wakes_below=None)  # before steps: the order of locks
         # Neither claims nor alarms ask for the plan's lock, so first what could wake, then what could be claimed.
         steps.filter(state=StepState.SUSPENDED).update(**_NO_TIMER | {"is_held": True})  # it keeps no slot
-        SubPlans.objects.filter(step__in=steps).update(wakes_below=None)
         steps.filter(phase__in=ASIDE_PHASES).transition([StepState.READY], StepState.CANCELLED, ended_at=Now())
         steps.transition([StepState.READY], StepState.PENDING, ready_at=None, **_NO_TIMER)
         _forget_running(steps)
@@ -135,8 +136,8 @@ def _end(target: ExecutionPlan | Step, request: StopRequest, by: Any, reason: st
 def _end_locked(plans: Collection[ExecutionPlan], steps: StepQuerySet, request: StopRequest, *, is_whole: bool) -> None:
     """End these steps of locked plans, which are all of their steps if `is_whole`."""
     keys = _limit_keys(steps)
-    _end_children(steps, request)
     ready, ended = _end_steps(steps, request)
+    _end_children(steps, request)  # after a step that makes them was told to end, so that none is missed
     before = [plan.pk for plan in plans if plan.state not in _UNDER_WAY]
     if is_whole and before:
         ending.cancel_rest(before)
@@ -195,6 +196,8 @@ def _end_children(steps: StepQuerySet, request: StopRequest) -> None:
     plan_ids = set(parents.values_list("plan_id", flat=True))
     if plan_ids:
         parents.update(stop_request=request)
+        # What waits for its next try would see only then that it is to end.
+        parents.filter(state=StepState.SUSPENDED, alarm__in=DEAF_ALARMS).update(alarm=Alarm.WAKE, alarm_at=Now())
         kind = _CHILDREN_KINDS[request]
         Envelope.objects.bulk_create(Envelope(kind=kind, plan_id=plan_id) for plan_id in plan_ids)
 

@@ -60,7 +60,19 @@ def wait(wakes_below: Mapping[int, int]) -> Counter[str]:
     return _wake(wakes_below)
 
 
-def _wake(step_ids: Collection[int]) -> Counter[str]:
+def wake_forgotten() -> Counter[str]:
+    """Let steps go on that wait for sub-plans that are gone; returns as `wait`."""
+    waiting = SubPlans.objects.filter(wakes_below__isnull=False, step__state=StepState.SUSPENDED)
+    step_ids = list(waiting.values_list("step_id", flat=True))
+    forgotten = list(_free_places(step_ids)) if step_ids else []
+    if not forgotten:
+        return Counter()
+    lock(forgotten)
+    return _wake(forgotten)
+
+
+def _free_places(step_ids: Collection[int]) -> dict[int, float]:
+    """Those of these waiting steps that may go on, with the share of their places that is taken."""
     connection = ledger_connection()
     condition, parameters = is_any_of(connection, "step_id", step_ids)
     moving = f"FROM {_PLAN} WHERE parent_step_id = {_SUB_PLANS}.step_id AND state NOT IN ('stopped', 'paused')"
@@ -72,7 +84,11 @@ def _wake(step_ids: Collection[int]) -> Counter[str]:
     """  # noqa: S608 - as above
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        free = {step_id: moving / below for step_id, below, moving in cursor.fetchall() if moving < below}
+        return {step_id: moving / below for step_id, below, moving in cursor.fetchall() if moving < below}
+
+
+def _wake(step_ids: Collection[int]) -> Counter[str]:
+    free = _free_places(step_ids)
     if not free:
         return Counter()
     SubPlans.objects.filter(step__in=free).update(wakes_below=None)

@@ -33,6 +33,11 @@ class SubPlans(models.Model):
     class Meta:
         verbose_name = _("sub-plans")
         verbose_name_plural = _("sub-plans")
+        indexes = (
+            models.Index(
+                fields=("step",), name="dynflow_sub_plans_awaited", condition=models.Q(wakes_below__isnull=False)
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.ended} of {self.total} sub-plans ended"

@@ -14,6 +14,7 @@ from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import is_outage, ledger_alias
+from dynflow_app.models.envelope import EnvelopeQuerySet
 from dynflow_app.orchestrator import advance, family, unlocking
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
 from dynflow_app.states import PlanState
@@ -23,12 +24,17 @@ BATCH = 500
 
 def run_once(term: Term) -> int:
     """Act on the oldest envelopes; returns how many there were. Raises `LostLeadershipError`."""
-    if not Envelope.objects.due().exists():  # an idle system asks this once a second, and needs no transaction for it
-        return 0
+    # An idle system asks this once a second, and needs no transaction for it.
+    kinds = set(Envelope.objects.due().values_list("kind", flat=True)[:BATCH])
+    acted = _decide(term) if kinds - family.KINDS else 0
+    return acted + (_end_children(term) if kinds & family.KINDS else 0)
+
+
+def _decide(term: Term) -> int:
     try:
         with transaction.atomic(using=ledger_alias()):
             term.check()
-            envelopes = Envelope.objects.due().take(BATCH)
+            envelopes = _decisions().take(BATCH)
             if not envelopes:
                 return 0
             advanced = _act(envelopes)
@@ -40,6 +46,21 @@ def run_once(term: Term) -> int:
     return len(envelopes)
 
 
+def _decisions() -> EnvelopeQuerySet:
+    return Envelope.objects.due().exclude(kind__in=family.KINDS)
+
+
+def _end_children(term: Term) -> int:
+    """One portion of sub-plans, in a transaction of its own: it locks plans, and must not have locked counts before."""
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        envelopes = Envelope.objects.due().filter(kind__in=family.KINDS).take(1)
+        for envelope in envelopes:
+            envelope.delete()
+            family.end_children(envelope)
+    return len(envelopes)
+
+
 def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     probes.reached(probes.Probe.ENVELOPES_TAKEN)
     Envelope.objects.filter(id__in=[envelope.pk for envelope in envelopes]).delete()
@@ -47,16 +68,13 @@ def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     settled = advance.settle({each.plan_id for each in envelopes if each.kind == EnvelopeKind.SETTLED.value})
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
-    for envelope in envelopes:
-        if envelope.kind in family.KINDS:
-            family.end_children(envelope)
     advanced.ready += admit(advanced.limits | settled.limits)
     unlocking.release({each.plan_id for each in envelopes if each.kind == EnvelopeKind.RELEASED.value})
     return advanced
 
 
 def _act_singly(term: Term) -> int:
-    envelopes = list(Envelope.objects.due()[:BATCH])
+    envelopes = list(_decisions()[:BATCH])
     for envelope in envelopes:
         try:
             with transaction.atomic(using=ledger_alias()):

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from dynflow_app import transport
 from dynflow_app.conf import settings
-from dynflow_app.ledger import limiting
+from dynflow_app.ledger import limiting, sub_plans
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, Term
 from dynflow_app.models.base import ledger_alias
@@ -35,6 +35,7 @@ class Swept:
 
 def run_once(term: Term) -> Swept:
     """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about."""
+    _wake_parents(term)
     return Swept(
         rung=_ring_again(), plans=_address_forgotten(term), admitted=_admit_again(term), locks=_mend_locks(term)
     )
@@ -57,6 +58,14 @@ def _admit_again(term: Term) -> int:
         admitted = limiting.admit(limiting.keys_with_held_steps())
     transport.get().ring_queues(admitted)
     return sum(admitted.values())
+
+
+def _wake_parents(term: Term) -> None:
+    """Let steps go on whose sub-plans somebody deleted."""
+    with transaction.atomic(using=ledger_alias()):
+        term.check()
+        woken = sub_plans.wake_forgotten()
+    transport.get().ring_queues(woken)
 
 
 def _mend_locks(term: Term) -> int:

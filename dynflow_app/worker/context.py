@@ -116,7 +116,7 @@ class StepContext:
         return spawning.Spawner(self._step, action, self.check_cancelled).run()
 
     def cancel_sub_plans(self) -> None:
-        """Tell the orchestrator to."""
+        """Those of the step that runs."""
         spawning.cancel_children(self._step)
 
     def sub_plan_counts(self, number: int) -> SubPlanCounts:

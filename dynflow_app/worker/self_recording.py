@@ -18,14 +18,14 @@ from dynflow_app.ledger.claiming import outputs_for
 from dynflow_app.ledger.finalizing import claim_along, load_phase, record_failed_phase
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models import ExecutionPlan
+from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.world import World
 from dynflow_app.planning import Draft, store_planned
-from dynflow_app.states import DEAF_ALARMS, Alarm, Phase, StepState
+from dynflow_app.states import DEAF_ALARMS, Alarm, Phase, StepState, StopRequest
 from dynflow_app.worker.context import StepIO
 from dynflow_app.worker.executor import Outputs, execute, known_class
-from dynflow_app.worker.outcomes import blank, ended_early, failure, handed_back, timed
+from dynflow_app.worker.outcomes import blank, cancelled, ended_early, failure, handed_back, timed
 from dynflow_app.worker.stopping import Invocation
 
 TOGETHER = 0.05
@@ -117,11 +117,10 @@ def _failed(work: SharedWork, error: Exception) -> SelfRecorded:
     """The end of a step that was alone in a transaction that failed."""
     if isinstance(error, _UndoneError):
         return _left(work, error)
-    if isinstance(error, WrongStateError):  # somebody took the step from us; its fate is in other hands
-        return SelfRecorded([work.step])
     if is_outage(error):  # with the database went all that was done
         return SelfRecorded([work.step], [handed_back(work.step)])
-    # such as a constraint that is checked at the commit
+    # Such as a constraint that is checked at the commit. If the step was taken from us, this is refused; if it was the
+    # step itself that did it (it halted its plan, say), that is rolled back, and nobody else would end it.
     return SelfRecorded([work.step], [failure(work.step, error, clock.monotonic())])
 
 
@@ -189,4 +188,7 @@ def _plan(work: SharedWork) -> Outcome:
             raise
         raise _UndoneError([ended_early(work.step, error, started, work.invocation, None, None)]) from error
     store_planned(draft, work.step.action_id)
+    # The plan is locked now: who cancels it later finds it planned, who did before has told this step.
+    if Step.objects.filter(pk=work.step.step_id).exclude(stop_request=StopRequest.NONE).exists():
+        raise _UndoneError([cancelled(work.step, "it was being planned", started)])
     return timed(blank(work.step, StepState.SUCCESS, EndedAs.SUCCEEDED), started)

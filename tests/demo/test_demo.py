@@ -37,9 +37,10 @@ def of_demo(home: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = [*process.cmdline(), process.environ().get("DYNFLOW_HOME", "")]
-        except psutil.Error:
+            is_running = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:  # it has ended meanwhile
             continue
-        if process.status() != psutil.STATUS_ZOMBIE and any(str(home) in word for word in words):
+        if is_running and any(str(home) in word for word in words):
             found.append(process)
     return found
 
