@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import control
+from dynflow_app.actions.middleware import presented
 from dynflow_app.admin import formats
 from dynflow_app.admin.badges import outcome_badge, plan_badge, schedule_badge
 from dynflow_app.admin.base import PlainAdmin
@@ -172,7 +173,7 @@ class ScheduleAdmin(PlainAdmin):
     @admin.display(description=_("input"))
     def masked_input(self, schedule: Schedule) -> SafeString:
         """The arguments, without secrets."""
-        return format_html("<pre>{}</pre>", formats.pretty(schedule.input))
+        return format_html("<pre>{}</pre>", formats.pretty(presented(schedule.action, schedule.input)))
 
     @admin.display(description=_("comes"))
     def coming(self, schedule: Schedule) -> str:

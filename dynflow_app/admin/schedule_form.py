@@ -56,9 +56,14 @@ class ScheduleForm(ScheduleBase):
 
 
 def _unmasked(given: Any, stored: Any) -> Any:
-    if isinstance(given, dict) and isinstance(stored, dict):
-        return {key: stored[key] if item == MASK and key in stored else _unmasked(item, stored.get(key))
-                for key, item in given.items()}  # fmt: skip
-    if isinstance(given, list) and isinstance(stored, list) and len(given) == len(stored):
-        return [_unmasked(item, old) for item, old in zip(given, stored, strict=True)]
-    return stored if given == MASK else given
+    if given == MASK:
+        if stored is None:
+            raise ValidationError(_("A hidden value was moved or renamed: write it instead of %s.") % MASK)
+        return stored
+    if isinstance(given, dict):
+        known = stored if isinstance(stored, dict) else {}
+        return {key: _unmasked(item, known.get(key)) for key, item in given.items()}
+    if isinstance(given, list):
+        same = isinstance(stored, list) and len(given) == len(stored)
+        return [_unmasked(item, old) for item, old in zip(given, stored if same else [None] * len(given), strict=True)]
+    return given

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import OuterRef, Subquery
 
+from dynflow_app.actions import registry
 from dynflow_app.control.stopping import cancel
 from dynflow_app.models import ExecutionPlan, Occurrence, Prerequisite, Schedule
 from dynflow_app.models.schedule import KEPT_OCCURRENCES
@@ -48,6 +49,7 @@ class Decisions:
             action=schedule.action,
             label=schedule.label,
             schedule=schedule,
+            singleton=schedule.action if getattr(registry.known(schedule.action), "singleton", False) else None,
             triggered_by=(by or f"schedule {schedule}")[:255],
         )
         if schedule.overlap == Overlap.CANCEL:

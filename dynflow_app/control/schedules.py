@@ -11,7 +11,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
 
 from dynflow_app import clock
 from dynflow_app.actions.base import BaseAction
@@ -20,7 +19,7 @@ from dynflow_app.control.occurrences import Decisions
 from dynflow_app.control.validating import columns, require_valid
 from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import WrongStateError
-from dynflow_app.models import ExecutionPlan, Schedule
+from dynflow_app.models import ExecutionPlan, Occurrence, Schedule
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.schedule import FOREVER
 from dynflow_app.states import OccurrenceOutcome, ScheduleState
@@ -150,13 +149,19 @@ def suspend(schedule: Schedule, *, by: str, reason: str) -> None:
 
 
 def activate(schedule: Schedule) -> None:
-    """Let a locked or new schedule wait for its next due time from now, or end if it has none. Saves it.
+    """Let a locked or new schedule wait for its next due time from now, or for the one that is due already; or end if
+    it has none. Saves it.
 
     Raises `IntegrityError` if another active one has its purpose.
     """
-    decided = schedule.occurrences.aggregate(last=Max("due_at"))["last"] if schedule.pk else None
+    now, before = clock.now(), _before_next(schedule)
+    is_due = before is not None and before < now and next(schedule.times(before), None) == schedule.due_at
+    later = schedule.occurrences.filter(due_at__gt=now) if schedule.pk else Occurrence.objects.none()
+    decided = set(later.values_list("due_at", flat=True))  # such as one that was skipped
     schedule.state = ScheduleState.ACTIVE
-    schedule.await_next(max(filter(None, (clock.now(), decided))))
+    schedule.await_next(before if is_due and before else now)
+    while schedule.due_at in decided:
+        schedule.await_next(schedule.due_at)
     schedule.save(using=ledger_alias())
 
 

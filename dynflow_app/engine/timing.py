@@ -34,6 +34,8 @@ FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(days=36525)
 LONGEST_LINE = 255
+FIRST_YEAR, LAST_YEAR = 1900, 9000
+"""Of a start: grids and zones run out of dates beyond."""
 BEFORE_GAP = timedelta(hours=3)
 """More than any clock change."""
 _TICK = timedelta(microseconds=1)
@@ -75,6 +77,8 @@ class Timing:
             moment: object = getattr(self, name)
             if not (moment is None or (isinstance(moment, datetime) and moment.tzinfo is not None)):
                 raise ValueError(f"{name}={moment!r}: give a datetime with a time zone.")
+        if self.start is not None and not FIRST_YEAR <= self.start.year < LAST_YEAR:
+            raise ValueError(f"start={self.start!r}: give a year from {FIRST_YEAR} to {LAST_YEAR - 1}.")
         if self.start is not None and self.end is not None and self.end < self.start:
             raise ValueError(f"end={self.end!r} comes before start={self.start!r}.")
         for name in ("window", "jitter"):

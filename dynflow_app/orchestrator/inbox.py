@@ -64,13 +64,20 @@ def _end_children(term: Term) -> int:
 def _act(envelopes: Sequence[Envelope]) -> advance.Advanced:
     probes.reached(probes.Probe.ENVELOPES_TAKEN)
     Envelope.objects.filter(id__in=[envelope.pk for envelope in envelopes]).delete()
+    _release(envelopes)  # first: what a plan that has stopped still holds must not refuse one that is to start
     advanced = advance.start({each.plan_id for each in envelopes if each.kind == EnvelopeKind.PLANNED.value})
     settled = advance.settle({each.plan_id for each in envelopes if each.kind == EnvelopeKind.SETTLED.value})
     advanced.ready += settled.ready
     advanced.settled |= settled.settled
     advanced.ready += admit(advanced.limits | settled.limits)
-    unlocking.release({each.plan_id for each in envelopes if each.kind == EnvelopeKind.RELEASED.value})
     return advanced
+
+
+def _release(envelopes: Sequence[Envelope]) -> None:
+    released = {each.plan_id for each in envelopes if each.kind == EnvelopeKind.RELEASED.value}
+    if released:  # plans before their locks, as workers do
+        list(ExecutionPlan.objects.filter(id__in={each.plan_id for each in envelopes}).lock().values_list("id"))
+        unlocking.release(released)
 
 
 def _act_singly(term: Term) -> int:

@@ -48,6 +48,8 @@ class Cleanup(BaseAction):
         """As the options of the command. `archive` is a file that the workers of this queue can write to."""
         if not 1 <= batch <= MOST_BATCH:
             raise PlanningError(f"batch={batch!r}: give a number from 1 to {MOST_BATCH:,}.")
+        if older_than_days is not None and older_than_days < 0:
+            raise PlanningError(f"older_than_days={older_than_days!r}: give a number from 0.")
         self.plan_self(
             older_than_days=older_than_days,
             actions=list(actions),

@@ -38,16 +38,20 @@ class Bus:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
         )
+        self._join()
+        _log.info("process %d opened a connection to the bus", os.getpid())
+
+    def check(self) -> bool:
+        """Whether the server answers; one that came back empty gets our group again."""
+        self._join()
+        return True
+
+    def _join(self) -> None:
         try:
             self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):  # otherwise it is there already, as it should be
                 raise
-        _log.info("process %d opened a connection to the bus", os.getpid())
-
-    def check(self) -> bool:
-        """Whether the server answers."""
-        return bool(self._redis.ping())
 
     def close(self) -> None:
         """End the connection."""
