@@ -17,6 +17,7 @@ from tests.testapp.journal import Journal
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.servers  # on SQLite nobody else writes meanwhile
 def test_a_plan_that_is_cancelled_while_a_worker_plans_it_never_runs(engine: Engine, journal: Journal) -> None:
     # given a plan whose plan phase is under way in a worker
     plan = trigger(odd.PlansSlowly, options=TriggerOptions(plan_in_worker=True))
