@@ -39,21 +39,22 @@ def test_killed_processes_never_let_two_have_the_same(processes: Processes, jour
         shared = tuple(resource for resource in resources if chance.random() < 0.5)
         trigger(locking.UseHost, str(number), *(set(resources) - set(shared)), shared=shared)
 
+    def stopped() -> int:
+        """How many plans have; a paused one keeps its locks, so others wait until a person resumes it."""
+        for plan in ExecutionPlan.objects.filter(state="paused"):
+            control.resume(plan)
+        return ExecutionPlan.objects.filter(state="stopped").count()
+
     # when processes are killed and started again, and a person resumes what had an unknown outcome
     for _ in range(6):
-        done = ExecutionPlan.objects.filter(state="stopped").count()
-        wait_until(lambda done=done: ExecutionPlan.objects.filter(state="stopped").count() > min(done + 15, PLANS - 1))
+        wanted = min(stopped() + 16, PLANS)
+        wait_until(lambda wanted=wanted: stopped() >= wanted, timeout=60, describe="some plans stop")
         victim = chance.choice(list(running))
         running[victim].kill()
         running[victim] = start(victim.partition(" ")[0])
         assert cycles(waits_for()) == []
 
-    def over() -> bool:
-        for plan in ExecutionPlan.objects.filter(state="paused"):
-            control.resume(plan)
-        return not ExecutionPlan.objects.live().exists()
-
-    wait_until(over, timeout=120)
+    wait_until(lambda: stopped() == PLANS, timeout=120, describe="all plans stop")
 
     # then all have ended, and nobody ever had what another one had, nor before one who came earlier
     wait_until(lambda: not ResourceLock.objects.live().exists())
