@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from django.db import connection
 from django.db.models import Max, Min
@@ -13,7 +13,7 @@ from dynflow_app.models import Attempt, ExecutionPlan
 from dynflow_app.triggering import trigger
 from project.bench import upkeep
 from project.bench.actions import Chain, Family, Fan, NoOp
-from project.bench.figures import median, percentile
+from project.bench.figures import median, most_at_once, percentile
 from project.bench.latency import server_time, single, time_of
 from project.bench.statements import Counter
 from project.bench.system import System
@@ -109,7 +109,8 @@ def sub_plans(system: System, count: int, counter: Counter | None) -> Figures:
         if counted is not None:
             figures[f"statements_per_sub_plan_{name}"] = counted / count
         if limit is not None:
-            figures[f"most_at_once_{name}"] = _most_at_once(plan)
+            children = ExecutionPlan.objects.filter(parent_step__plan=plan)
+            figures[f"most_at_once_{name}"] = most_at_once(children.values_list("started_at", "ended_at"))
         figures[f"orchestrator_grew_mib_{name}"] = (usage(orchestrator).resident_bytes - before) / 2**20
     return figures
 
@@ -156,13 +157,6 @@ DEFAULT_COUNTS = {
     "cleanup": [100_000],
     "lists": [100_000],
 }
-
-
-def _most_at_once(plan: ExecutionPlan) -> int:
-    """How many sub-plans moved at the same time, by their times."""
-    times = ExecutionPlan.objects.filter(parent_step__plan=plan).values_list("started_at", "ended_at")
-    changes = sorted([(started, 1) for started, _ in times] + [(ended, -1) for _, ended in times])
-    return max(accumulate(change for _, change in changes))
 
 
 def _begin(counter: Counter | None) -> None:
