@@ -8,6 +8,7 @@ the clock: hourly means 23 times on the short day and 25 times on the long one.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ _A_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class Timing(ABC):
     """What `Every` and `Cron` have in common. Values are looked at by `check`, so that a wrong one in code is found by
     ``manage.py check`` rather than by an import that fails."""
 
@@ -67,9 +68,9 @@ class Timing:
     purpose: str = ""
     """Of the active schedules only one may have this purpose."""
 
+    @abstractmethod
     def times(self, after: datetime, origin: datetime) -> Iterator[datetime]:
         """The due times later than `after` and not before `origin`, in UTC, in order. May be endless."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Raise ValueError, saying what is wrong and what would be right."""

@@ -55,6 +55,7 @@ def _end_children(term: Term) -> int:
     with transaction.atomic(using=ledger_alias()):
         term.check()
         envelopes = Envelope.objects.due().filter(kind__in=family.KINDS).take(1)
+        probes.reached(probes.Probe.ENVELOPES_TAKEN)
         for envelope in envelopes:
             envelope.delete()
             family.end_children(envelope)

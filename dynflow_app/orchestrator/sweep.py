@@ -13,7 +13,7 @@ from dynflow_app import transport
 from dynflow_app.conf import settings
 from dynflow_app.ledger import limiting, sub_plans
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, Term
+from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, SubPlans, Term
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.orchestrator import unlocking
 from dynflow_app.states import PlanState, StepState
@@ -62,6 +62,8 @@ def _admit_again(term: Term) -> int:
 
 def _wake_parents(term: Term) -> None:
     """Let steps go on whose sub-plans somebody deleted."""
+    if not SubPlans.objects.filter(wakes_below__isnull=False).exists():
+        return
     with transaction.atomic(using=ledger_alias()):
         term.check()
         woken = sub_plans.wake_forgotten()
