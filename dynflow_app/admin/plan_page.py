@@ -167,6 +167,7 @@ def _locks(plan: ExecutionPlan) -> list[dict[str, Any]]:
             "since": formats.moment(lock.held_at or lock.queued_at or lock.created_at),
             "released": formats.moment(lock.released_at),
             "behind": waits[lock.pk].by if lock.pk in waits else [],
+            "waiters": lock.waiters if lock.state == LockState.HELD else None,
             "ahead": waits[lock.pk].ahead if lock.pk in waits else 0,
         }
         for lock in found

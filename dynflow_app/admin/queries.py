@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, F, JSONField, QuerySet, TextField, When
+from django.db.models import Case, Count, F, JSONField, OuterRef, QuerySet, Subquery, TextField, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Left, Length
 
@@ -21,7 +21,7 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
 )
-from dynflow_app.states import StepState
+from dynflow_app.states import LockState, StepState
 
 STEPS_PER_PAGE = 100
 SHOWN_ERRORS = 20
@@ -91,9 +91,14 @@ def output_of(plan: ExecutionPlan) -> list[dict[str, Any]]:
     )
 
 
-def locks_of(plan: ExecutionPlan) -> list[ResourceLock]:
-    """What a plan locks or locked, in the order of planning."""
-    return list(ResourceLock.objects.filter(plan=plan).order_by("id")[:SHOWN_LOCKS]) if plan.has_locks else []
+def locks_of(plan: ExecutionPlan) -> list[Any]:
+    """What a plan locks or locked, in the order of planning, each with ``waiters``: how many plans are in line for
+    it."""
+    if not plan.has_locks:
+        return []
+    line = ResourceLock.objects.filter(resource=OuterRef("resource"), state=LockState.WAITING).order_by()
+    counted = Subquery(line.values("resource").annotate(n=Count("id")).values("n"))
+    return list(ResourceLock.objects.filter(plan=plan).annotate(waiters=counted).order_by("id")[:SHOWN_LOCKS])
 
 
 def links_of(plan: ExecutionPlan) -> list[ResourceLink]:

@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client, RequestFactory
+from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 from rest_framework import serializers
 from rest_framework.test import APIClient
@@ -219,3 +220,17 @@ def test_the_body_of_any_model_says_what_it_is_busy_with(
         with django_assert_num_queries(1 if isinstance(many, list) else 2):
             bodies: Any = GroupSerializer(many, many=True).data
         assert [len(each["busy_with"]) for each in bodies] == [1] + [0] * 20
+
+
+def test_the_page_of_a_holder_says_how_many_wait_for_it(engine: Engine, admin_client: Client) -> None:
+    # given a plan that holds a resource, and two that want it
+    holder, *waiting = [trigger(locking.UseHost, str(number), "h1") for number in range(3)]
+    engine.decide()
+
+    # when somebody looks at it
+    shown = admin_client.get(reverse("admin:dynflow_app_executionplan_change", args=[holder.pk])).content.decode()
+    assert "2 plans wait for it" in shown
+
+    # then those who wait do not say so of themselves
+    last = admin_client.get(reverse("admin:dynflow_app_executionplan_change", args=[waiting[-1].pk])).content.decode()
+    assert "wait for it" not in last
