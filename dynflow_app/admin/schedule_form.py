@@ -6,17 +6,43 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app.actions import registry
+from dynflow_app.conf import settings
 from dynflow_app.control.validating import require_valid
+from dynflow_app.exceptions import NotSerializableError
 from dynflow_app.masking import MASK, masked
 from dynflow_app.models import Schedule
+from dynflow_app.serialization import check_json
 
 if TYPE_CHECKING:
     ScheduleBase = forms.ModelForm[Schedule]
 else:
     ScheduleBase = forms.ModelForm
+
+
+class InputField(forms.JSONField):
+    """JSON that the ledger can keep; anything else is refused here, where there is somebody to read why."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+            check_json(found, "The input", settings.PAYLOAD_LIMIT)
+        except RecursionError:
+            raise ValidationError(_("This is nested too deep.")) from None
+        except NotSerializableError as error:
+            raise ValidationError(str(error)) from error
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was refused is shown as it was written."""
+        try:
+            self.to_python(data)
+        except ValidationError:
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
 
 
 class ScheduleForm(ScheduleBase):
@@ -26,6 +52,7 @@ class ScheduleForm(ScheduleBase):
 
     class Meta:
         model = Schedule
+        field_classes = {"input": InputField}
         fields = (
             "label", "action", "input", "every", "cron", "time_zone", "overlap", "missed", "window", "jitter",
             "starts_at", "ends_at", "limit", "purpose",

@@ -106,6 +106,8 @@ def test_a_schedule_is_made_and_changed(operator: Client) -> None:
         ({"time_zone": "Prague"}, "There is no time zone"),
         ({"input": '{"mont": 1}'}, "missing a required argument"),
         ({"input": "{"}, "valid JSON"),
+        ({"input": '{"month": ' + "[" * 3000 + "]" * 3000 + "}"}, "nested"),
+        ({"input": '{"month": "\\ud800"}'}, "half of a surrogate pair"),
         ({"action": "os.system"}, "Select a valid choice"),
         ({"limit": "0"}, "give a number above zero"),
     ],
