@@ -26,11 +26,11 @@ from django.db.models import Exists, OuterRef, QuerySet
 from dynflow_app import transport
 from dynflow_app.actions import registry
 from dynflow_app.conf import IN_PROCESS, KNOWN_KEYS, RQ, Defaults, settings, unknown_key_message
-from dynflow_app.control.declaring import problems as schedule_problems
 from dynflow_app.exceptions import SchemaOutdatedError
 from dynflow_app.models import Action, ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.registration import require_schema
+from dynflow_app.schedules.declaring import problems as schedule_problems
 from dynflow_app.states import COUNTED_PHASES, TERMINAL_STEP_STATES
 from dynflow_app.transport.base import TransportError
 

@@ -10,10 +10,10 @@ from django.apps import apps
 from django.db.models.signals import post_migrate
 
 from dynflow_app import signals
-from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.exceptions import SchemaOutdatedError
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.registration import require_schema
+from dynflow_app.schedules.declaring import declare_schedules
 
 _orchestrator = logging.getLogger("dynflow_app.orchestrator")
 _worker = logging.getLogger("dynflow_app.worker")

@@ -13,12 +13,12 @@ from django.utils import timezone
 from dynflow_app import clock, probes, transport
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
-from dynflow_app.arguments import encode
 from dynflow_app.exceptions import AlreadyActiveError, PlanningError
-from dynflow_app.ledger.errors import describe
 from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
+from dynflow_app.payloads.arguments import encode
+from dynflow_app.payloads.errors import describe
 from dynflow_app.planning import Draft, Preview, insert, preview_of, queue_of, store, store_unplanned
 from dynflow_app.states import PlanResult, PlanState
 

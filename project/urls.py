@@ -7,6 +7,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("dynflow/callbacks/", include("dynflow_app.callback_urls")),
+    path("dynflow/callbacks/", include("dynflow_app.callbacks.urls")),
     path("dynflow/", include("dynflow_app.urls")),
 ]

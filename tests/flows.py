@@ -18,7 +18,7 @@ from dynflow_app.engine.flow import Node
 from dynflow_app.ledger.releasing import open_gates
 from dynflow_app.ledger.skipping import give_up
 from dynflow_app.models import Action, Attempt, Dependency, ExecutionPlan, Step
-from dynflow_app.serialization import resolve
+from dynflow_app.payloads.json import resolve
 from tests.invariants import violations
 from tests.unit.engine.test_flow_properties import Order, closed
 

@@ -20,7 +20,7 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
 )
-from dynflow_app.serialization import REFERENCE_KEY
+from dynflow_app.payloads.json import REFERENCE_KEY
 from dynflow_app.states import (
     ACTIVE_STEP_STATES,
     TERMINAL_STEP_STATES,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.messages import SelfEvent
-from dynflow_app.serialization import OutputReference
+from dynflow_app.payloads.json import OutputReference
 
 if TYPE_CHECKING:
     from dynflow_app.actions.base import BaseAction

@@ -23,7 +23,7 @@ from django.utils.module_loading import import_string
 from dynflow_app.actions import registry
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.masking import masked
+from dynflow_app.payloads.masking import masked
 
 if TYPE_CHECKING:
     from dynflow_app.actions.base import BaseAction

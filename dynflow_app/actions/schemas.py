@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import InvalidDataError, PlanningError
-from dynflow_app.masking import is_sensitive
-from dynflow_app.sealing import scrub, texts_under
-from dynflow_app.serialization import REFERENCE_KEY, check_json, holds
+from dynflow_app.payloads.json import REFERENCE_KEY, check_json, holds
+from dynflow_app.payloads.masking import is_sensitive
+from dynflow_app.payloads.sealing import scrub, texts_under
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

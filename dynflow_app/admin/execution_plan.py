@@ -13,18 +13,19 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from dynflow_app.admin import formats, plan_page, queries
+from dynflow_app.admin import formats, plan_page
 from dynflow_app.admin.badges import plan_badge
 from dynflow_app.admin.base import ReadOnlyAdmin
 from dynflow_app.admin.family import CHILDREN_OF, TopLevelFilter
 from dynflow_app.models import ExecutionPlan
-from dynflow_app.progress import progress_of
+from dynflow_app.reading import console
+from dynflow_app.reading.progress import progress_of
 
 _HEX = re.compile(r"[0-9a-f]{8,32}")
 
 
 class PlanList(ChangeList):
-    """A page of plans that knows the states of all their steps, from two queries."""
+    """A page of plans that knows the states of all their steps, from two console."""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         """Leave out the errors of planning, which may be long."""
@@ -35,7 +36,7 @@ class PlanList(ChangeList):
         super().get_results(request)
         plans: list[Any] = list(self.result_list)
         self.result_list = plans
-        counts = queries.counts_by_state([plan.pk for plan in plans]) if plans else {}
+        counts = console.counts_by_state([plan.pk for plan in plans]) if plans else {}
         shares = progress_of(plans) if plans else {}
         for plan in plans:
             plan.step_counts = counts.get(plan.pk, {})

@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 
 from dynflow_app import clock
 from dynflow_app.actions import registry
-from dynflow_app.masking import masked
 from dynflow_app.models import ExecutionPlan
+from dynflow_app.payloads.masking import masked
 from dynflow_app.states import TERMINAL_STEP_STATES
 
 EMPTY = "–"  # noqa: RUF001 - a dash, as the templates have it

@@ -14,9 +14,9 @@ from django.utils.translation import gettext_lazy
 
 from dynflow_app.admin import formats
 from dynflow_app.admin.base import PlainAdmin
-from dynflow_app.locks import holders_of
 from dynflow_app.models import ResourceLock
 from dynflow_app.models.resource_lock import resource_key
+from dynflow_app.reading.holders import holders_of
 
 _ATTRIBUTE = "_dynflow_busy_with"
 _VIEW = "dynflow_app.view_executionplan"

@@ -1,4 +1,4 @@
-"""What the page of one plan shows, gathered in a constant number of queries."""
+"""What the page of one plan shows, gathered in a constant number of console."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from dynflow_app.actions.middleware import presented
-from dynflow_app.admin import family, formats, queries
+from dynflow_app.admin import family, formats
 from dynflow_app.admin.badges import Badge, plan_badge, step_badge
-from dynflow_app.explaining import explain
-from dynflow_app.locks import waits_of
 from dynflow_app.models import ExecutionPlan, Step
-from dynflow_app.progress import eta, progress_of
+from dynflow_app.reading import console
+from dynflow_app.reading.explaining import explain
+from dynflow_app.reading.holders import waits_of
+from dynflow_app.reading.progress import eta, progress_of
 from dynflow_app.states import LockState, StepState
 
 
@@ -29,17 +30,17 @@ class Pages:
     @property
     def last(self) -> int:
         """Number of the last page."""
-        return max(1, -(-self.total // queries.STEPS_PER_PAGE))
+        return max(1, -(-self.total // console.STEPS_PER_PAGE))
 
     @property
     def first_row(self) -> int:
         """Position of the first step shown, from 1."""
-        return (self.number - 1) * queries.STEPS_PER_PAGE + 1
+        return (self.number - 1) * console.STEPS_PER_PAGE + 1
 
     @property
     def last_row(self) -> int:
         """Position of the last step shown."""
-        return min(self.number * queries.STEPS_PER_PAGE, self.total)
+        return min(self.number * console.STEPS_PER_PAGE, self.total)
 
     @property
     def previous(self) -> int | None:
@@ -71,9 +72,9 @@ class StepRow:
 
 def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
     """Variables of the template."""
-    counts = queries.counts_by_state([plan.pk])[plan.pk]
+    counts = console.counts_by_state([plan.pk])[plan.pk]
     pages = _pages(page, sum(counts.values()))
-    failed = list(queries.failed_steps(plan))
+    failed = list(console.failed_steps(plan))
     share = progress_of([plan])[plan.pk]
     left = eta(plan, share)
     return {
@@ -97,9 +98,9 @@ def context(plan: ExecutionPlan, page: str) -> dict[str, Any]:
         "pages": pages,
         "output": _output(plan),
         "locks": _locks(plan),
-        "links": queries.links_of(plan),
+        "links": console.links_of(plan),
         **family.context(plan),
-        "entries": [(entry, formats.moment(entry.at)) for entry in queries.history_of(plan)],
+        "entries": [(entry, formats.moment(entry.at)) for entry in console.history_of(plan)],
     }
 
 
@@ -114,8 +115,8 @@ def _in_order(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _rows(plan: ExecutionPlan, page: int) -> list[StepRow]:
-    steps = list(queries.steps_of(plan, page))
-    attempts = queries.attempts_of(steps)
+    steps = list(console.steps_of(plan, page))
+    attempts = console.attempts_of(steps)
     return [_row(step, attempts.get(step.pk, [])) for step in steps]
 
 
@@ -151,16 +152,16 @@ def _presented(step: Any, value: Any) -> Any:  # a step with annotations
 
 
 def _json(value: Any, size: int | None) -> str:
-    if size is not None and size > queries.SHOWN_JSON:
+    if size is not None and size > console.SHOWN_JSON:
         return _("Too large to show here: %s.") % formats.size(size)
     return formats.pretty(value) if value else ""
 
 
 def _locks(plan: ExecutionPlan) -> list[dict[str, Any]]:
     """Each with those who keep the plan from it."""
-    found = queries.locks_of(plan)
+    found = console.locks_of(plan)
     is_waiting = any(lock.state == LockState.WAITING for lock in found)
-    waits = {wait.lock.pk: wait for wait in waits_of(plan.pk, most=queries.SHOWN_WAITS)} if is_waiting else {}
+    waits = {wait.lock.pk: wait for wait in waits_of(plan.pk, most=console.SHOWN_WAITS)} if is_waiting else {}
     return [
         {
             "lock": lock,
@@ -187,5 +188,5 @@ def _output(plan: ExecutionPlan) -> list[dict[str, Any]]:
             "attempt": attempt,
             "text": "".join(chunk["text"] for chunk in chunks),
         }
-        for (number, name, attempt), chunks in groupby(queries.output_of(plan), key=source)
+        for (number, name, attempt), chunks in groupby(console.output_of(plan), key=source)
     ]

@@ -11,11 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from dynflow_app.actions import registry
 from dynflow_app.conf import settings
-from dynflow_app.control.validating import require_valid
 from dynflow_app.exceptions import NotSerializableError
-from dynflow_app.masking import MASK, masked
 from dynflow_app.models import Schedule
-from dynflow_app.serialization import check_json
+from dynflow_app.payloads.json import check_json
+from dynflow_app.payloads.masking import MASK, masked
+from dynflow_app.schedules.validating import require_valid
 
 if TYPE_CHECKING:
     ScheduleBase = forms.ModelForm[Schedule]

@@ -8,9 +8,9 @@ from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
 from dynflow_app.api.serializers import lock_body
-from dynflow_app.locks import holders_of
 from dynflow_app.models import ResourceLock
 from dynflow_app.models.resource_lock import resource_key
+from dynflow_app.reading.holders import holders_of
 
 if TYPE_CHECKING:
     Base = serializers.BaseSerializer[Any]

@@ -14,7 +14,6 @@ from rest_framework.response import Response
 
 from dynflow_app import control
 from dynflow_app.actions.middleware import presented
-from dynflow_app.api import queries
 from dynflow_app.api.filters import names as names_of
 from dynflow_app.api.filters import narrowed
 from dynflow_app.api.pagination import PARAMETERS, Keyset
@@ -22,6 +21,7 @@ from dynflow_app.api.permissions import CanViewSchedules
 from dynflow_app.api.serializers import Linked, utc
 from dynflow_app.api.views import ReadOnlyView
 from dynflow_app.models import Occurrence, Schedule
+from dynflow_app.reading import rest
 from dynflow_app.states import OccurrenceOutcome, ScheduleState
 
 SHOWN_COMING = 10
@@ -142,7 +142,7 @@ class ScheduleList(ScheduleView):
         """One page."""
         page = self.keyset.page(request, narrowed(ScheduleFilter, request, Schedule.objects.all()))
         rows = ScheduleSerializer(page.rows, many=True, context=self.serializer_context()).data
-        version = queries.digest([rows, page.next, page.previous])
+        version = rest.digest([rows, page.next, page.previous])
         return self.with_links(self.answer(f"schedules-{version}", lambda: self.page_body(page, rows)), page)
 
 
@@ -155,7 +155,7 @@ class ScheduleDetail(ScheduleView):
         if schedule is None:
             raise Http404
         body = ScheduleDetailSerializer(schedule, context=self.serializer_context()).data
-        return self.answer(f"schedule-{queries.digest(body)}", lambda: body)
+        return self.answer(f"schedule-{rest.digest(body)}", lambda: body)
 
 
 class OccurrenceList(ScheduleView):
@@ -171,7 +171,7 @@ class OccurrenceList(ScheduleView):
         rows = Occurrence.objects.filter(schedule_id=schedule_id)
         page = self.keyset.page(request, narrowed(OccurrenceFilter, request, rows))
         found = OccurrenceSerializer(page.rows, many=True, context=self.serializer_context()).data
-        version = queries.digest([found, page.next, page.previous])
+        version = rest.digest([found, page.next, page.previous])
         return self.with_links(self.answer(f"occurrences-{version}", lambda: self.page_body(page, found)), page)
 
 

@@ -10,10 +10,10 @@ from rest_framework import ISO_8601, serializers
 
 from dynflow_app import clock
 from dynflow_app.actions.middleware import presented
-from dynflow_app.api.queries import Counts
-from dynflow_app.explaining import Finding
 from dynflow_app.models import ExecutionPlan, ResourceLock, Step, SubPlans
-from dynflow_app.progress import eta, ratio
+from dynflow_app.reading.explaining import Finding
+from dynflow_app.reading.progress import eta, ratio
+from dynflow_app.reading.rest import Counts
 from dynflow_app.states import TERMINAL_STEP_STATES, PlanState
 
 MOST = 100

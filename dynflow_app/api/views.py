@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dynflow_app.api import filters, problems, queries
+from dynflow_app.api import filters, problems
 from dynflow_app.api.pagination import PARAMETERS, Keyset, Page
 from dynflow_app.api.permissions import CanViewPlans
 from dynflow_app.api.serializers import (
@@ -24,8 +24,9 @@ from dynflow_app.api.serializers import (
     StepSerializer,
     poll_after,
 )
-from dynflow_app.explaining import explain
 from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.reading import rest
+from dynflow_app.reading.explaining import explain
 
 
 class ReadOnlyView(APIView):
@@ -91,15 +92,15 @@ class PlanList(ReadOnlyView):
 
     def get(self, request: Request) -> Response:
         """One page."""
-        page = self.keyset.page(request, filters.narrowed(filters.PlanFilter, request, queries.plans()))
-        counts = queries.counts_of([plan.pk for plan in page.rows])
+        page = self.keyset.page(request, filters.narrowed(filters.PlanFilter, request, rest.plans()))
+        counts = rest.counts_of([plan.pk for plan in page.rows])
 
         def body() -> dict[str, Any]:
             context = self.serializer_context(counts=counts)
             return self.page_body(page, PlanSerializer(page.rows, many=True, context=context).data)
 
         versions = [(str(plan.pk), counts[plan.pk].version(plan.revision)) for plan in page.rows]
-        version = queries.digest([versions, page.next, page.previous])
+        version = rest.digest([versions, page.next, page.previous])
         return self.with_links(self.answer(f"plans-{version}", body), page)
 
 
@@ -108,12 +109,12 @@ class PlanDetail(ReadOnlyView):
 
     def get(self, request: Request, plan_id: str) -> Response:
         """State, result, progress, and when to ask again."""
-        plan = queries.plans().filter(pk=_uuid(plan_id)).first()
+        plan = rest.plans().filter(pk=_uuid(plan_id)).first()
         if plan is None:
             raise Http404
-        counts = queries.counts_of([plan.pk])
-        locks = queries.locks_of(plan)
-        states = queries.digest([lock.state for lock in locks]) if locks else ""
+        counts = rest.counts_of([plan.pk])
+        locks = rest.locks_of(plan)
+        states = rest.digest([lock.state for lock in locks]) if locks else ""
         version = f"{plan.pk}-{counts[plan.pk].version(plan.revision)}{states}"
         context = self.serializer_context(counts=counts, locks=locks)
         wait = poll_after(plan.state, plan.created_at)
@@ -140,10 +141,10 @@ class StepList(ReadOnlyView):
 
     def get(self, request: Request, plan_id: str) -> Response:
         """One page. A client that has it already costs one query."""
-        plan = queries.head_of(_uuid(plan_id))
+        plan = rest.head_of(_uuid(plan_id))
         if plan is None:
             raise Http404
-        rows = filters.narrowed(filters.StepFilter, request, queries.steps().filter(plan_id=plan.id))
+        rows = filters.narrowed(filters.StepFilter, request, rest.steps().filter(plan_id=plan.id))
         page: Page | None = None
 
         def body() -> dict[str, Any]:
@@ -160,14 +161,14 @@ class StepDetail(ReadOnlyView):
 
     def get(self, request: Request, plan_id: str, number: str) -> Response:
         """Everything about it."""
-        step: Any = queries.step(_uuid(plan_id), _number(number))  # with annotations
+        step: Any = rest.step(_uuid(plan_id), _number(number))  # with annotations
         if step is None:
             raise Http404
         version = f"{step.pk}-{step.plan.revision}-{step.state}-{step.attempt}-{step.newest_chunk}"
         return self.answer(version, lambda: self._body(step), poll_after(step.plan.state, step.plan.created_at))
 
     def _body(self, step: Step) -> Any:
-        context = self.serializer_context(attempts=queries.attempts_of(step), chunks=queries.chunks_of(step))
+        context = self.serializer_context(attempts=rest.attempts_of(step), chunks=rest.chunks_of(step))
         return StepDetailSerializer(step, context=context).data
 
 

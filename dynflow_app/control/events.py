@@ -12,7 +12,7 @@ from dynflow_app.exceptions import DuplicateEventError, WrongStateError
 from dynflow_app.ledger import events
 from dynflow_app.models import Event, Step
 from dynflow_app.models.base import ledger_alias
-from dynflow_app.serialization import check_json
+from dynflow_app.payloads.json import check_json
 from dynflow_app.states import LIVE_PLAN_STATES, TERMINAL_STEP_STATES, EventState, Phase, StepState
 
 LONGEST_NAME = 100

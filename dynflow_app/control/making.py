@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db import transaction
 
-from dynflow_app import copying
 from dynflow_app.control.common import as_singleton, lock, note, ring_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
+from dynflow_app.planning import copying
 from dynflow_app.states import MadeAs, PlanState
 
 AT_REST = (PlanState.PAUSED, PlanState.STOPPED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,13 +15,14 @@ from django.db import IntegrityError, transaction
 from dynflow_app import clock
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.control.common import ring_after_commit
-from dynflow_app.control.occurrences import Decisions
-from dynflow_app.control.validating import columns, require_valid
 from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import WrongStateError
-from dynflow_app.models import ExecutionPlan, Occurrence, Schedule
+from dynflow_app.models import ExecutionPlan, Schedule
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.schedule import FOREVER
+from dynflow_app.schedules.activation import activate, before_next, suspend
+from dynflow_app.schedules.occurrences import Decisions
+from dynflow_app.schedules.validating import columns, require_valid
 from dynflow_app.states import OccurrenceOutcome, ScheduleState
 
 
@@ -137,32 +138,8 @@ def preview(schedule: Schedule | Timing, number: int = 10) -> list[datetime]:
         zone, end = getattr(schedule, "tz", "UTC"), schedule.end or FOREVER
         times = takewhile(lambda moment: moment <= end, schedule.times(now, schedule.start or now))
     else:
-        zone, times = schedule.time_zone, schedule.times(_before_next(schedule) or now)
+        zone, times = schedule.time_zone, schedule.times(before_next(schedule) or now)
     return [moment.astimezone(ZoneInfo(zone)) for moment in islice(times, number)]
-
-
-def suspend(schedule: Schedule, *, by: str, reason: str) -> None:
-    """Pause a locked schedule, whoever does it."""
-    schedule.state, schedule.due_at, schedule.next_at = ScheduleState.PAUSED, None, None
-    schedule.changed_by, schedule.reason = by[:255], reason
-    schedule.save(using=ledger_alias())
-
-
-def activate(schedule: Schedule) -> None:
-    """Let a locked or new schedule wait for its next due time from now, or for the one that is due already; or end if
-    it has none. Saves it.
-
-    Raises `IntegrityError` if another active one has its purpose.
-    """
-    now, before = clock.now(), _before_next(schedule)
-    is_due = before is not None and before < now and next(schedule.times(before), None) == schedule.due_at
-    later = schedule.occurrences.filter(due_at__gt=now) if schedule.pk else Occurrence.objects.none()
-    decided = set(later.values_list("due_at", flat=True))  # such as one that was skipped
-    schedule.state = ScheduleState.ACTIVE
-    schedule.await_next(before if is_due and before else now)
-    while schedule.due_at in decided:
-        schedule.await_next(schedule.due_at)
-    schedule.save(using=ledger_alias())
 
 
 def _activate(schedule: Schedule) -> None:
@@ -178,10 +155,6 @@ def _activate(schedule: Schedule) -> None:
             f"The active schedule {holder.pk} ({holder}) has the purpose {schedule.purpose!r}. Pause it first.",
             state=ScheduleState.PAUSED,
         ) from None
-
-
-def _before_next(schedule: Schedule) -> datetime | None:
-    return schedule.due_at and (schedule.due_at - datetime.resolution).astimezone(UTC)
 
 
 def _lock(schedule: Schedule) -> Schedule:

@@ -27,7 +27,7 @@ from dynflow_app.actions.sub_plans import SubPlansAction
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.models import Limit, Step
 from dynflow_app.models.base import is_postgresql, ledger_connection
-from dynflow_app.serialization import REFERENCE_KEY
+from dynflow_app.payloads.json import REFERENCE_KEY
 from dynflow_app.states import StepState
 
 LONGEST_KEY = 255

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
-from dynflow_app import copying, probes
+from dynflow_app import probes
 from dynflow_app.engine.director import Decision, Verdict, decide
 from dynflow_app.ledger import ending, skipping
 from dynflow_app.ledger.releasing import adjust_active, make_finalize_ready, release_frontier
@@ -23,6 +23,7 @@ from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.orchestrator import starting
 from dynflow_app.orchestrator.rescue import Failed, failed_steps, find_out
+from dynflow_app.planning import copying
 from dynflow_app.states import COUNTED_PHASES, Phase, PlanResult, PlanState, StepState
 
 

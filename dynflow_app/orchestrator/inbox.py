@@ -9,13 +9,13 @@ from django.db import transaction
 from dynflow_app import probes, transport
 from dynflow_app.engine.director import Verdict
 from dynflow_app.exceptions import LostLeadershipError
-from dynflow_app.ledger.errors import describe
 from dynflow_app.ledger.limiting import admit
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.envelope import EnvelopeQuerySet
 from dynflow_app.orchestrator import advance, family, unlocking
+from dynflow_app.payloads.errors import describe
 from dynflow_app.signals import announce, orchestration_failed, plan_settled
 from dynflow_app.states import PlanState
 

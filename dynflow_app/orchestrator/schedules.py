@@ -15,13 +15,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from dynflow_app import probes
-from dynflow_app.control.occurrences import Decisions
 from dynflow_app.control.schedules import suspend
 from dynflow_app.engine.timing import last_times
 from dynflow_app.exceptions import DynflowError, LostLeadershipError
 from dynflow_app.models import Schedule, Term
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.schedule import ScheduleQuerySet
+from dynflow_app.schedules.occurrences import Decisions
 from dynflow_app.states import Missed, OccurrenceOutcome, Overlap, ScheduleState
 
 BATCH = 200

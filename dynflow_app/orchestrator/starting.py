@@ -15,7 +15,7 @@ from dynflow_app.ledger import ending
 from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.ledger.releasing import adjust_active
 from dynflow_app.models import Envelope, ExecutionPlan, Prerequisite, Step
-from dynflow_app.orchestrator import locks
+from dynflow_app.orchestrator import granting
 from dynflow_app.states import Phase, PlanResult, PlanState, StepState
 
 _BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
@@ -108,7 +108,7 @@ def end_doubles(plan_ids: Collection[UUID]) -> tuple[list[UUID], Counter[str]]:
 def take_locks(plan_ids: Collection[UUID]) -> tuple[set[UUID], dict[UUID, PlanResult], Counter[str]]:
     """Give these locked, planned plans their locks, or a place in line. Returns the plans that may not start now, the
     results of those of them that were stopped, and queues with hook steps."""
-    granted = locks.grant(plan_ids)
+    granted = granting.grant(plan_ids)
     ready: Counter[str] = Counter()
     for result in {result for result, _why in granted.refused.values()}:
         whys = {plan_id: why for plan_id, (its, why) in granted.refused.items() if its == result}

@@ -12,7 +12,7 @@ from dynflow_app.ledger.locking import db_key
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock
 from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
-from dynflow_app.orchestrator.locks import FRONT, ancestors, blocked_by
+from dynflow_app.orchestrator.granting import FRONT, ancestors, blocked_by
 from dynflow_app.states import LockState, PlanState
 
 _LOCK = ResourceLock._meta.db_table

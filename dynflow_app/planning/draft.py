@@ -18,8 +18,8 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.ledger.limiting import limit_key_of
 from dynflow_app.models import Action, ExecutionPlan, ResourceLock, Step
 from dynflow_app.models.resource_lock import resource_key
-from dynflow_app.sealing import seal
-from dynflow_app.serialization import OutputReference, encode_input
+from dynflow_app.payloads.json import OutputReference, encode_input
+from dynflow_app.payloads.sealing import seal
 from dynflow_app.states import OnConflict, Phase
 from dynflow_app.transport import known_queues
 

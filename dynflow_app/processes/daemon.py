@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from django.db import DatabaseError, InterfaceError, connections
 
 from dynflow_app import __version__, transport
-from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_connection
@@ -22,6 +21,7 @@ from dynflow_app.processes.registration import (
     take_leave,
 )
 from dynflow_app.processes.waiting import Backoff
+from dynflow_app.schedules.declaring import declare_schedules
 from dynflow_app.transport.base import TransportError
 
 

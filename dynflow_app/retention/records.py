@@ -15,7 +15,6 @@ from uuid import UUID
 from django.db.models import Model
 
 from dynflow_app.actions.middleware import presented
-from dynflow_app.masking import masked
 from dynflow_app.models import (
     Action,
     Attempt,
@@ -27,6 +26,7 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
 )
+from dynflow_app.payloads.masking import masked
 
 FORMAT = "dynflow-plan/1"
 BEGINNING = f'{{"format":"{FORMAT}",'

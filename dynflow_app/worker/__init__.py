@@ -11,7 +11,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:  # RQ's worker class, imported only where RQ is used
     if name == "Worker":
-        from dynflow_app.worker.process import Worker
+        from dynflow_app.worker.processes.rq_worker import Worker
 
         return Worker
     raise AttributeError(name)

@@ -9,13 +9,13 @@ from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction, bind
 from dynflow_app.actions.context import refuse_unfinished
 from dynflow_app.engine.rescue import combine
-from dynflow_app.ledger.errors import describe
 from dynflow_app.messages import Claimed
 from dynflow_app.models import Action, ExecutionPlan, Step
+from dynflow_app.payloads.errors import describe
 from dynflow_app.states import COUNTED_PHASES, Cause, PlanResult, Rescue, StepState
 from dynflow_app.worker.context import StepContext, StepIO
+from dynflow_app.worker.invocation import Invocation
 from dynflow_app.worker.outcomes import ParkedError
-from dynflow_app.worker.stopping import Invocation
 
 
 class HookFailedError(Exception):

@@ -6,22 +6,22 @@ import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from dynflow_app import signing
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.context import ActionRecord
 from dynflow_app.actions.schemas import check_input, check_output
 from dynflow_app.actions.sub_plans import SubPlanCounts, SubPlanRecord, SubPlansAction
+from dynflow_app.callbacks import tokens
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.ledger.errors import bounded
 from dynflow_app.messages import Claimed, SelfEvent
 from dynflow_app.models import Action, Step
 from dynflow_app.models.resource_lock import resource_key
-from dynflow_app.sealing import scrub, seal, secrets_in, unseal
-from dynflow_app.serialization import check_json, resolve
+from dynflow_app.payloads.errors import bounded
+from dynflow_app.payloads.json import check_json, resolve
+from dynflow_app.payloads.sealing import scrub, seal, secrets_in, unseal
 from dynflow_app.states import Cause, Phase
-from dynflow_app.worker import spawning
-from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker import sub_plans
+from dynflow_app.worker.invocation import Invocation
 
 
 class StepIO(Protocol):
@@ -109,23 +109,23 @@ class StepContext:
         """Signed, and good for one POST. Raises `PlanningError` outside of run()."""
         if self._step.phase != Phase.RUN:
             raise PlanningError("callback_url() belongs into run(): only that can suspend and get the event.")
-        return signing.callback_url(self._step.step_id, name, expires_in)
+        return tokens.callback_url(self._step.step_id, name, expires_in)
 
     def make_sub_plans(self, action: SubPlansAction) -> tuple[int | None, bool]:
         """Make what may be made now."""
-        return spawning.Spawner(self._step, action, self.check_cancelled).run()
+        return sub_plans.Spawner(self._step, action, self.check_cancelled).run()
 
     def cancel_sub_plans(self) -> None:
         """Those of the step that runs."""
-        spawning.cancel_children(self._step)
+        sub_plans.cancel_children(self._step)
 
     def sub_plan_counts(self, number: int) -> SubPlanCounts:
         """How far the sub-plans of action `number` are."""
-        return spawning.counts(self._run_step(number))
+        return sub_plans.counts(self._run_step(number))
 
     def sub_plan_records(self, number: int) -> Iterator[SubPlanRecord]:
         """The sub-plans of action `number`, by position."""
-        return spawning.records(self._run_step(number))
+        return sub_plans.records(self._run_step(number))
 
     def _run_step(self, number: int) -> int:
         if self._step.phase == Phase.RUN and self._step.action_number == number:

@@ -23,8 +23,8 @@ from dynflow_app.models import Step
 from dynflow_app.states import FLOW_PHASES, Cause, Phase, StepState
 from dynflow_app.worker import asides
 from dynflow_app.worker.context import StepContext, StepIO
+from dynflow_app.worker.invocation import Invocation
 from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, succeeded, timed
-from dynflow_app.worker.stopping import Invocation
 
 Outputs = dict[int, Any] | None
 

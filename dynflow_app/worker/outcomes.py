@@ -9,11 +9,11 @@ from dynflow_app import clock
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.exceptions import Abort, Cancel, DynflowError, PlanningError, StepTimeoutError, Suspend
-from dynflow_app.ledger.errors import describe
 from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.payloads.errors import describe
 from dynflow_app.states import FLOW_PHASES, Alarm, Cause, StepState
 from dynflow_app.worker.context import StepContext
-from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker.invocation import Invocation
 
 PARKED_FOR = 5.0
 """Seconds until a step whose class this process does not know is offered to workers again."""

@@ -34,9 +34,11 @@ from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.states import Phase
 from dynflow_app.worker.executor import Outputs, execute, is_async
-from dynflow_app.worker.hands import EventLoop, Threads, Work
-from dynflow_app.worker.isolated import execute_isolated
+from dynflow_app.worker.invocation import Invocation
 from dynflow_app.worker.outcomes import handed_back
+from dynflow_app.worker.pools import EventLoop, Threads, Work
+from dynflow_app.worker.processes.isolated import execute_isolated
+from dynflow_app.worker.processes.started import StartedSteps
 from dynflow_app.worker.recorder import (
     LogPiece,
     announce_recorded,
@@ -45,10 +47,8 @@ from dynflow_app.worker.recorder import (
     write_log,
     write_progress,
 )
-from dynflow_app.worker.self_recording import SelfRecorded, SharedWork
-from dynflow_app.worker.started import StartedSteps
-from dynflow_app.worker.stopping import Invocation
-from dynflow_app.worker.wishes import Wishes
+from dynflow_app.worker.shared_transactions import SelfRecorded, SharedWork
+from dynflow_app.worker.stop_requests import Wishes
 
 _log = logging.getLogger("dynflow_app.worker")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, transaction
 
-from dynflow_app.ledger.errors import bounded, describe
 from dynflow_app.ledger.recording import Recorded, record
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import Action, OutputChunk, Step
 from dynflow_app.models.base import is_outage, is_postgresql, ledger_alias, ledger_connection, values_table
+from dynflow_app.payloads.errors import bounded, describe
 from dynflow_app.signals import announce, events_dropped, outcome_refused, step_failed
 from dynflow_app.states import StepState
 

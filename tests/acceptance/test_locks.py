@@ -11,7 +11,7 @@ from dynflow_app import control
 from dynflow_app.models import ExecutionPlan, ResourceLock
 from dynflow_app.triggering import trigger
 from tests.acceptance.test_crashes import FAST
-from tests.fundamentals.test_locks_random import cycles, passed, waits_for
+from tests.integration.test_locks_random import cycles, passed, waits_for
 from tests.invariants import conflicts
 from tests.support import ManageProcess, Processes, wait_until
 from tests.testapp import locking

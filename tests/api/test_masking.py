@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynflow_app.masking import MASK, masked
+from dynflow_app.payloads.masking import MASK, masked
 
 
 @pytest.mark.parametrize(

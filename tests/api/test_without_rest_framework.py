@@ -21,7 +21,7 @@ settings.configure(
     USE_TZ=True,
 )
 django.setup()
-import dynflow_app.admin, dynflow_app.masking
+import dynflow_app.admin, dynflow_app.payloads.masking
 try:
     import dynflow_app.urls
 except Exception as error:

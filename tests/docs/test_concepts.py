@@ -16,7 +16,7 @@ from dynflow_app import BaseAction, Retry, control
 from dynflow_app.actions.middleware import Middleware, Remove, Use, presented
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.models import ExecutionPlan
-from dynflow_app.progress import eta
+from dynflow_app.reading.progress import eta
 from dynflow_app.triggering import trigger
 from tests.docs.following import FollowedPage
 from tests.engine import Engine, outcome

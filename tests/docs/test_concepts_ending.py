@@ -25,7 +25,7 @@ Open = Callable[..., FollowedPage]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers look at once, not once a second."""
-    monkeypatch.setattr("dynflow_app.worker.wishes.LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr("dynflow_app.worker.stop_requests.LOOK_INTERVAL", 0.0)
 
 
 def test_running_code_that_looks_ends_when_it_is_asked_to(page: Open, engine: Engine, impatient: None) -> None:

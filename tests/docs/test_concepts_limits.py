@@ -13,8 +13,8 @@ from django.db.models import F
 from dynflow_app import BaseAction, control
 from dynflow_app.actions import registry
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.explaining import FindingCode, explain
 from dynflow_app.models import ExecutionPlan, Limit, Step
+from dynflow_app.reading.explaining import FindingCode, explain
 from dynflow_app.triggering import trigger, trigger_many
 from tests.docs.blocks import DOCS, table
 from tests.docs.following import FollowedPage

@@ -14,11 +14,11 @@ from django.utils.dateparse import parse_datetime
 from dynflow_app import Every, Missed, Overlap
 from dynflow_app.actions import registry
 from dynflow_app.actions.resource import close_resources
-from dynflow_app.control.declaring import declare_schedules
 from dynflow_app.engine.timing import Timing
 from dynflow_app.models import Occurrence, Schedule
 from dynflow_app.models.schedule import KEPT_OCCURRENCES
 from dynflow_app.orchestrator.schedules import GRACE
+from dynflow_app.schedules.declaring import declare_schedules
 from tests.docs.blocks import DOCS, table
 from tests.docs.following import FollowedPage
 from tests.engine import Engine

@@ -23,8 +23,8 @@ from dynflow_app.exceptions import Cancel
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import World
 from dynflow_app.states import StepState
-from dynflow_app.worker.isolated import StepChannel, run_isolated
-from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.processes.isolated import StepChannel, run_isolated
 from tests.support import wait_until
 from tests.testapp.journal import Journal
 

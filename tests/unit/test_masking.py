@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynflow_app.masking import MASK, masked
-from dynflow_app.sealing import seal
+from dynflow_app.payloads.masking import MASK, masked
+from dynflow_app.payloads.sealing import seal
 from tests.unit.test_sealing import KEYS, VALUES
 
 CANARY = "canary-0815"

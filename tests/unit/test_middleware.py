@@ -20,7 +20,7 @@ from dynflow_app.actions import registry
 from dynflow_app.actions.base import bind
 from dynflow_app.actions.middleware import Middleware, Remove, Use, amended, chain, entered, presented
 from dynflow_app.exceptions import PlanningError, Suspend
-from dynflow_app.masking import MASK
+from dynflow_app.payloads.masking import MASK
 
 HOOKS = ("plan", "run", "finalize", "revert", "cancel")
 happened: list[str] = []

@@ -22,7 +22,7 @@ from dynflow_app import BaseAction
 from dynflow_app.actions import schemas
 from dynflow_app.actions.schemas import check_input, check_output, json_schema
 from dynflow_app.exceptions import InvalidDataError, NotSerializableError, PlanningError
-from dynflow_app.serialization import OutputReference, encode_input
+from dynflow_app.payloads.json import OutputReference, encode_input
 
 CANARY = "c4nary"
 

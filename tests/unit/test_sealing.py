@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynflow_app.exceptions import NotSerializableError, SealingError
-from dynflow_app.masking import MASK, masked
-from dynflow_app.sealing import scrub, seal, sealed, secrets_in, texts_under, unseal
-from dynflow_app.serialization import OutputReference, check_json, encode_input, resolve
+from dynflow_app.payloads.json import OutputReference, check_json, encode_input, resolve
+from dynflow_app.payloads.masking import MASK, masked
+from dynflow_app.payloads.sealing import scrub, seal, sealed, secrets_in, texts_under, unseal
 from tests.unit.test_serialization import LEAVES, LIMIT, TEXT, same
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()

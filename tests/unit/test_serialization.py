@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynflow_app.exceptions import MissingReferenceError, NotSerializableError, PlanningError
-from dynflow_app.serialization import MAX_DEPTH, OutputReference, check_json, encode_input, resolve
+from dynflow_app.payloads.json import MAX_DEPTH, OutputReference, check_json, encode_input, resolve
 
 LIMIT = 1024 * 1024
 

@@ -9,8 +9,8 @@ import pytest
 from django.core.signing import Signer
 
 from dynflow_app import clock
+from dynflow_app.callbacks.tokens import SALT, CallbackToken, callback_token, callback_url, read_token
 from dynflow_app.exceptions import CallbackError, NotSerializableError, PlanningError
-from dynflow_app.signing import SALT, CallbackToken, callback_token, callback_url, read_token
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper

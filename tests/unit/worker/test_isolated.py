@@ -19,9 +19,9 @@ from dynflow_app.exceptions import Abort, Cancel, DynflowError, NotSerializableE
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import WorldKind
 from dynflow_app.processes.registration import register
-from dynflow_app.worker.forking import ForkServer, fork_server
-from dynflow_app.worker.isolated import ProcessVanishedError, Run, run_isolated
-from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.processes.fork_server import ForkServer, fork_server
+from dynflow_app.worker.processes.isolated import ProcessVanishedError, Run, run_isolated
 from tests.engine import Engine, outcome
 from tests.support import REPOSITORY, wait_until
 from tests.testapp import stubborn

@@ -17,7 +17,7 @@ from types import FrameType
 import pytest
 
 from dynflow_app.exceptions import Abort, Cancel, StepTimeoutError
-from dynflow_app.worker.stopping import Invocation
+from dynflow_app.worker.invocation import Invocation
 from tests.support import wait_until
 from tests.testapp.stubborn import claimed
 

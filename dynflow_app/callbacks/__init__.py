@@ -1,0 +1,1 @@
+"""Callbacks: signed addresses for outside systems, and what they lead to."""

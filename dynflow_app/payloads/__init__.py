@@ -1,0 +1,1 @@
+"""Payloads: what users give and get as JSON, checked, referred to, sealed and shown."""
