@@ -1,4 +1,4 @@
-"""Settings: one dict, ``DYNFLOW``, read through on each access so that test overrides just work."""
+"""Settings: one dict, ``DYNFLOW``, read once for each key, and again when tests override it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
 IN_PROCESS = "in-process"
 RQ = "rq"
@@ -84,7 +85,8 @@ class Settings:
         unknown = sorted(map(str, given.keys() - KNOWN_KEYS))
         if unknown:
             raise ImproperlyConfigured(unknown_key_message(unknown[0]))
-        return given.get(name, getattr(DEFAULTS, name))
+        value = self.__dict__[name] = given.get(name, getattr(DEFAULTS, name))  # looked up once
+        return value
 
     @property
     def in_process(self) -> bool:
@@ -101,3 +103,11 @@ def unknown_key_message(key: str) -> str:
 DEFAULTS = Defaults()
 KNOWN_KEYS = frozenset(field.name for field in fields(Defaults))
 settings = Settings()
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "DYNFLOW":
+        settings.__dict__.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="dynflow_app.conf")

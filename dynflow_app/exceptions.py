@@ -32,6 +32,10 @@ class WrongStateError(DynflowError):
     """The state of the plan or step forbids this verb; ``state`` holds the state found."""
 
 
+class IllegalTransitionError(DynflowError):
+    """Code of dynflow_app asked for a change of state that the tables in `states` do not have: a defect of ours."""
+
+
 class AlreadyActiveError(DynflowError):
     """Another plan of this singleton action is active; ``plan_id`` holds its key, if it could be seen."""
 

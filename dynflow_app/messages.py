@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from dynflow_app.states import Alarm, Cause, Rescue, StepState, StopRequest
+from dynflow_app.states import Alarm, Cause, Rescue, StepState
 
 
 class EnvelopeKind(StrEnum):
@@ -17,8 +17,10 @@ class EnvelopeKind(StrEnum):
     """A plan was stored and may start."""
     SETTLED = "settled"
     """No step of the plan is active any more: its next phase, or its end, has to be decided."""
-    RELEASED = "released"
-    """Locks of the plan are to be released, or it has to leave the line."""
+    UNLOCK = "unlock"
+    """Locks of the plan are to be unlocked, or it has to leave the line."""
+    SUB_PLANS = "sub-plans"
+    """Sub-plans of a step of the plan came to rest: the payload says how many, by result."""
     CANCEL_CHILDREN = "cancel children"
     """The plan was cancelled, so its sub-plans have to be; likewise for the other two."""
     ABORT_CHILDREN = "abort children"
@@ -86,6 +88,8 @@ class Claimed:
     """Of a finalize step: how many others belong to the phase that it was claimed for."""
     remaining: float | None = None
     """Seconds until its time-out, if an earlier invocation has set it."""
+    is_limited: bool = False
+    """Whether it takes a place of a limit."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,5 +134,5 @@ class Outcome:
     """From 0 to 1: how much of a suspended step is done."""
     rescue: Rescue = Rescue.UNDECIDED
     """What a rescue step decided."""
-    stop_request: StopRequest = StopRequest.NONE
-    """What the worker knew of a wish to end this step."""
+    is_limited: bool = False
+    """Whether it gives a place of a limit back when it ends."""

@@ -1,12 +1,17 @@
 """States of plans and steps as data: enums, sets and the tables of allowed transitions.
 
-Guarded updates, the admin and the API read these tables; nothing else knows which change is legal.
+Guarded updates, the admin, the API and the documentation read these tables; nothing else knows which change is legal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
+
+from dynflow_app.exceptions import IllegalTransitionError
 
 
 class Phase(TextChoices):
@@ -26,15 +31,15 @@ class Phase(TextChoices):
 
 
 class PlanState(TextChoices):
-    """Where in its life a plan is."""
+    """Where in its life a plan is; `PLAN_TRANSITIONS` says which change is legal, the comments who makes it."""
 
-    PENDING = "pending", _("pending")
-    SCHEDULED = "scheduled", _("scheduled")
-    PLANNING = "planning", _("planning")
-    PLANNED = "planned", _("planned")
-    RUNNING = "running", _("running")
-    PAUSED = "paused", _("paused")
-    STOPPED = "stopped", _("stopped")
+    PENDING = "pending", _("pending")  # not stored yet; no row of the ledger has it
+    SCHEDULED = "scheduled", _("scheduled")  # by a trigger for later; the orchestrator takes it out when it is to start
+    PLANNING = "planning", _("planning")  # by the orchestrator; the worker that plans it takes it out, or its failure
+    PLANNED = "planned", _("planned")  # by a trigger or a worker; the orchestrator takes it out: locks, singletons
+    RUNNING = "running", _("running")  # by the orchestrator, or a trigger about whose plan nothing is to be decided
+    PAUSED = "paused", _("paused")  # by the orchestrator after a failure; a person takes it out: resume, cancel
+    STOPPED = "stopped", _("stopped")  # by whoever ends it: a worker if all went well, the orchestrator, a person
 
 
 class PlanResult(TextChoices):
@@ -48,21 +53,24 @@ class PlanResult(TextChoices):
 
 
 class StepState(TextChoices):
-    """Where in its life a step is.
+    """Where in its life a step is; `STEP_TRANSITIONS` says which change is legal, the comments who makes it.
 
     A step is *ready* once everything it waits for has ended; a worker takes it from there (*running*).
     A worker that dies leaves it *running* until its world is invalidated.
     """
 
-    PENDING = "pending", _("pending")
-    READY = "ready", _("ready")
-    RUNNING = "running", _("running")
-    SUSPENDED = "suspended", _("suspended")
-    SUCCESS = "success", _("success")
-    SKIPPING = "skipping", _("skipping")
-    SKIPPED = "skipped", _("skipped")
-    ERROR = "error", _("error")
-    CANCELLED = "cancelled", _("cancelled")
+    PENDING = (
+        "pending",
+        _("pending"),
+    )  # by planning and resume; whoever records the last thing it waits for takes it out
+    READY = "ready", _("ready")  # by that release, a timer, an event or a hand-back; the claim of a worker takes it out
+    RUNNING = "running", _("running")  # by a claim; the record of its outcome takes it out, or recovery
+    SUSPENDED = "suspended", _("suspended")  # by itself, or a failed try; an event, a timer or sub-plans take it out
+    SUCCESS = "success", _("success")  # by the record of its outcome; for ever
+    SKIPPING = "skipping", _("skipping")  # by skip, if its action wants to be asked; the answer takes it out
+    SKIPPED = "skipped", _("skipped")  # by skip; for ever
+    ERROR = "error", _("error")  # by the record of its outcome, or recovery; resume, skip or cancel take it out
+    CANCELLED = "cancelled", _("cancelled")  # by cancel or abort, or its answer to them; for ever
 
 
 class Cause(TextChoices):
@@ -133,7 +141,7 @@ class LockState(TextChoices):
     REQUESTED = "requested", _("requested")
     WAITING = "waiting", _("waiting")
     HELD = "held", _("held")
-    RELEASED = "released", _("released")
+    UNLOCKED = "unlocked", _("unlocked")
 
 
 class MadeAs(TextChoices):
@@ -196,13 +204,24 @@ ASIDE_PHASES = frozenset({Phase.RESCUE, Phase.SKIP, Phase.HOOK})
 COUNTED_PHASES = frozenset({Phase.RUN, Phase.REVERT, Phase.FINALIZE})
 #: Suspended steps with one of these alarms did not suspend themselves, so no event is delivered to them.
 DEAF_ALARMS = frozenset({Alarm.RETRY, Alarm.PARKED})
+#: Active steps that wait for a worker or have one: each of them has a ticket, and no other step has.
+TICKETED_STEP_STATES = frozenset({StepState.READY, StepState.RUNNING})
 #: Plans that keep another one of the same singleton from being active; the ledger has a constraint for it.
 SINGLETON_STATES = frozenset({PlanState.PLANNING, PlanState.PLANNED, PlanState.RUNNING})
+#: Plans that have begun and not stopped, so that their steps may be active.
+BEGUN_PLAN_STATES = frozenset({PlanState.PLANNING, PlanState.RUNNING, PlanState.PAUSED})
+#: Plans that were stored and have not begun.
+WAITING_PLAN_STATES = frozenset({PlanState.SCHEDULED, PlanState.PLANNED})
+#: Plans that wait for somebody, or for nothing any more.
+RESTING_PLAN_STATES = frozenset({PlanState.PAUSED, PlanState.STOPPED})
 #: Plans an operator or a process may still change.
 LIVE_PLAN_STATES = frozenset(PlanState) - {PlanState.STOPPED}
 
-PLAN_TRANSITIONS: dict[PlanState, frozenset[PlanState]] = {
-    PlanState.PENDING: frozenset({PlanState.SCHEDULED, PlanState.PLANNING, PlanState.STOPPED}),
+Transitions = Mapping[str, frozenset[Any]]
+"""From each state to those that may follow."""
+
+PLAN_TRANSITIONS: Transitions = {
+    PlanState.PENDING: frozenset({PlanState.SCHEDULED, PlanState.PLANNED, PlanState.RUNNING, PlanState.STOPPED}),
     PlanState.SCHEDULED: frozenset({PlanState.PLANNING, PlanState.STOPPED}),
     PlanState.PLANNING: frozenset({PlanState.PLANNED, PlanState.STOPPED}),
     PlanState.PLANNED: frozenset({PlanState.RUNNING, PlanState.STOPPED}),
@@ -211,13 +230,12 @@ PLAN_TRANSITIONS: dict[PlanState, frozenset[PlanState]] = {
     PlanState.STOPPED: frozenset(),
 }
 
-STEP_TRANSITIONS: dict[StepState, frozenset[StepState]] = {
+STEP_TRANSITIONS: Transitions = {
     StepState.PENDING: frozenset({StepState.READY, StepState.RUNNING, StepState.SKIPPED, StepState.CANCELLED}),
     StepState.READY: frozenset(
         {
             StepState.RUNNING,
             StepState.PENDING,  # taken back: its plan fails fast, or was halted
-            StepState.SKIPPED,
             StepState.CANCELLED,
             StepState.ERROR,  # not claimed in time
         }
@@ -232,10 +250,41 @@ STEP_TRANSITIONS: dict[StepState, frozenset[StepState]] = {
             StepState.PENDING,  # rolled back together with its finalize phase
         }
     ),
-    StepState.SUSPENDED: frozenset({StepState.READY, StepState.ERROR, StepState.CANCELLED}),
+    StepState.SUSPENDED: frozenset({StepState.READY, StepState.CANCELLED}),
     StepState.ERROR: frozenset({StepState.PENDING, StepState.SKIPPING, StepState.SKIPPED, StepState.CANCELLED}),
     StepState.SKIPPING: frozenset({StepState.SKIPPED, StepState.ERROR, StepState.CANCELLED}),
     StepState.SUCCESS: frozenset(),
     StepState.SKIPPED: frozenset(),
     StepState.CANCELLED: frozenset(),
 }
+
+EVENT_TRANSITIONS: Transitions = {
+    EventState.WAITING: frozenset({EventState.HANDLED, EventState.DROPPED}),
+    EventState.HANDLED: frozenset(),
+    EventState.DROPPED: frozenset(),
+}
+
+LOCK_TRANSITIONS: Transitions = {
+    LockState.REQUESTED: frozenset({LockState.WAITING, LockState.UNLOCKED}),
+    LockState.WAITING: frozenset({LockState.HELD, LockState.REQUESTED, LockState.UNLOCKED}),
+    LockState.HELD: frozenset({LockState.UNLOCKED}),
+    LockState.UNLOCKED: frozenset(),
+}
+
+WORLD_TRANSITIONS: Transitions = {
+    WorldState.ACTIVE: frozenset({WorldState.INVALIDATED}),
+    WorldState.INVALIDATED: frozenset({WorldState.ACTIVE}),  # it was not dead, only silent
+}
+
+SCHEDULE_TRANSITIONS: Transitions = {
+    ScheduleState.ACTIVE: frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED, ScheduleState.ENDED}),
+    ScheduleState.PAUSED: frozenset({ScheduleState.ACTIVE, ScheduleState.ENDED, ScheduleState.PAUSED}),
+    ScheduleState.ENDED: frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED, ScheduleState.ENDED}),
+}
+
+
+def require_legal(table: Transitions, frm: Iterable[str], to: str) -> None:
+    """Raise `IllegalTransitionError` unless each of the states `frm` may become `to`."""
+    for state in frm:
+        if to not in table[state]:
+            raise IllegalTransitionError(f"The ledger knows no change from {state} to {to}.", frm=state, to=to)

@@ -10,19 +10,22 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from dynflow_app import clock, probes, transport
+from dynflow_app import probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.exceptions import AlreadyActiveError, PlanningError
+from dynflow_app.ledger.concluding import ring_after_commit
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, Prerequisite
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
 from dynflow_app.payloads.arguments import encode
 from dynflow_app.payloads.errors import describe
-from dynflow_app.planning import Draft, Preview, insert, preview_of, queue_of, store, store_unplanned
-from dynflow_app.states import PlanResult, PlanState
+from dynflow_app.planning import Draft, Preview, preview_of, queue_of, store, store_failures, store_unplanned
+from dynflow_app.states import PlanResult
 
 LONGEST_TEXT = 255
+MOST_WEIGHT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,11 @@ class TriggerOptions:
     """Whether a worker runs ``plan()``, and the caller does not wait for it."""
     idempotency_key: str | None = None
     """A second trigger with the same key returns the first plan."""
+    fairness_key: str = ""
+    """Plans with the same one share their turns in a queue, as if they were one plan. If empty, what the entry action
+    says counts, and if it says nothing the plan's turns are its own."""
+    fairness_weight: float | None = None
+    """How many turns it gets for each one of others; positive. None: what the entry action says."""
     triggered_by: str = ""
     """Who or what asked for it, for people to read."""
 
@@ -72,6 +80,7 @@ def trigger(
     options = options or TriggerOptions()
     plan = plan_row(action_class, options)
     failure: Exception | None = None
+    effects = Effects(rings_orchestrator=True)
     with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
         if (known := _same_key(action_class, options)) is not None:
             return known
@@ -82,7 +91,7 @@ def trigger(
                 else:
                     draft = Draft(plan)
                     draft.make(action_class, args, kwargs)
-                    store([draft])
+                    effects = store([draft])
         except DatabaseError as error:
             if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
                 return known
@@ -91,7 +100,7 @@ def trigger(
             failure = error
         if failure is None:
             probes.reached(probes.Probe.PLAN_STORED)
-            transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+            ring_after_commit(effects)
         else:
             store_failures([(plan, describe(failure))])  # what we note about it stays
     if failure is not None:
@@ -126,6 +135,7 @@ def trigger_many(
     if options.idempotency_key:
         raise PlanningError("trigger_many() makes several plans, which cannot share one idempotency key.")
     rows: list[tuple[ExecutionPlan, tuple[Any, ...], dict[str, Any]]] = []
+    effects = Effects(rings_orchestrator=True)
     try:
         with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
             for arguments in inputs:
@@ -138,8 +148,8 @@ def trigger_many(
                 drafts = [Draft(plan) for plan, _, _ in rows]
                 for draft, (_, args, kwargs) in zip(drafts, rows, strict=True):
                     draft.make(action_class, args, kwargs)
-                store(drafts)
-            transaction.on_commit(_ring, using=ledger_alias(), robust=True)
+                effects = store(drafts)
+            ring_after_commit(effects)
     except IntegrityError as error:
         explained = _explained(error, [plan for plan, _, _ in rows])
         if explained is error:
@@ -204,10 +214,6 @@ def _explained(error: DatabaseError, plans: Sequence[ExecutionPlan]) -> Exceptio
     return error
 
 
-def _ring() -> None:
-    transport.get().ring_orchestrator()
-
-
 def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan:
     """A plan that is not stored yet. Raises `PlanningError` for options that no plan can have."""
     _check_times(options)
@@ -217,12 +223,17 @@ def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> Executi
             raise PlanningError(f"The {field} of a plan cannot be {given!r}.")
     if not all(isinstance(plan, ExecutionPlan) for plan in options.after):
         raise PlanningError(f"A plan can be chained after execution plans only, not after {options.after!r}.")
-    for field in ("label", "idempotency_key", "triggered_by"):
+    for field in ("label", "idempotency_key", "triggered_by", "fairness_key"):
         text = getattr(options, field)
         if text is not None and not (isinstance(text, str) and len(text) <= LONGEST_TEXT):
             raise PlanningError(f"The {field} of a plan is text of at most {LONGEST_TEXT} characters.")
     if not registry.is_action_class(action_class):
         raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
+    weight = action_class.fairness_weight if options.fairness_weight is None else options.fairness_weight
+    if not isinstance(weight, (int, float)) or not 0 < weight <= MOST_WEIGHT:
+        raise PlanningError(
+            f"The fairness_weight of a plan is a number above 0 and up to {MOST_WEIGHT}, not {weight!r}."
+        )
     return ExecutionPlan(
         action=registry.action_name(action_class),
         label=options.label,
@@ -230,6 +241,8 @@ def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> Executi
         tags=list(options.tags),
         idempotency_key=options.idempotency_key,
         triggered_by=options.triggered_by,
+        fairness_key=options.fairness_key,
+        fairness_weight=weight,
         start_at=options.start_at,
         start_before=options.start_before,
         singleton=registry.action_name(action_class) if action_class.singleton else None,
@@ -247,16 +260,6 @@ def _check_times(options: TriggerOptions) -> None:
             )
     if options.start_at and options.start_before and options.start_before <= options.start_at:
         raise PlanningError("start_before is not after start_at, so the plan would never start.")
-
-
-def store_failures(failures: Sequence[tuple[ExecutionPlan, dict[str, Any]]]) -> None:
-    """Store plans whose plan phase failed: stopped, with the error to look at."""
-    for plan, error in failures:
-        plan.state, plan.result = PlanState.STOPPED, PlanResult.ERROR
-        plan.error = error
-        plan.ended_at = clock.now()
-        plan.idempotency_key = None  # the caller may try again with the same key
-    insert(ExecutionPlan, [plan for plan, _ in failures])
 
 
 def _same_key(action_class: type[BaseAction], options: TriggerOptions) -> ExecutionPlan | None:

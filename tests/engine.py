@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import F
 
 from dynflow_app.models import Envelope, Event, ExecutionPlan, Leadership, Occurrence, Schedule, Step, WorldKind
 from dynflow_app.orchestrator import inbox, schedules, timers
 from dynflow_app.processes.registration import register
 from dynflow_app.states import StepState
+from dynflow_app.transport import known_queues
 from dynflow_app.worker.pump import Pump
 
 FAR_AWAY = timedelta(days=36500)
@@ -61,7 +62,7 @@ class Engine:
 
     def work(self, *queues: str, threads: int = 4) -> int:
         """Run what is ready on `queues` (default: all), and what becomes ready by it; returns how many steps."""
-        return Pump(self.world, queues or None, threads=threads).run(burst=True)
+        return Pump(self.world, queues or all_queues(), threads=threads).run(burst=True)
 
     @contextmanager
     def working(self, *, threads: int = 4, learnt: float | None = None) -> Iterator[Pump]:
@@ -69,8 +70,8 @@ class Engine:
 
         The worker may have `learnt` before how many seconds a step takes; the shorter, the more it claims ahead.
         """
-        pump = Pump(self.world, None, threads=threads)
-        pump._seconds = learnt or pump._seconds
+        pump = Pump(self.world, all_queues(), threads=threads)
+        pump._appetite.seconds = learnt or pump._appetite.seconds
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(_run_to_the_end, pump)
             yield pump
@@ -78,16 +79,16 @@ class Engine:
 
     def work_side_by_side(self) -> int:
         """As `work`, by two processes at once."""
-        other = Pump(register(WorldKind.EXECUTOR), None, threads=2)
+        other = Pump(register(WorldKind.EXECUTOR), all_queues(), threads=2)
         thread = threading.Thread(target=_run_to_the_end, args=(other,))
         thread.start()
-        recorded = Pump(self.world, None, threads=2).run(burst=True)
+        recorded = Pump(self.world, all_queues(), threads=2).run(burst=True)
         thread.join()
         return recorded + other.recorded
 
     def work_at_most(self, *, seconds: float) -> int:
         """As `work`, but not for ever, for what may never come to rest."""
-        return Pump(self.world, None, threads=4).run(burst=True, until=time.monotonic() + seconds)
+        return Pump(self.world, all_queues(), threads=4).run(burst=True, until=time.monotonic() + seconds)
 
     def run(self, plan: ExecutionPlan | None = None, *, side_by_side: bool = False) -> ExecutionPlan | None:
         """Take turns until neither has anything to do. Refreshes and returns `plan`."""
@@ -101,6 +102,11 @@ class Engine:
         if plan is not None:
             plan.refresh_from_db()
         return plan
+
+
+def all_queues() -> list[str] | None:
+    """By name on PostgreSQL, as workers do; elsewhere all at once, as the in-process executor does."""
+    return sorted(known_queues() or ()) if connection.vendor == "postgresql" else None
 
 
 def _run_to_the_end(pump: Pump) -> None:

@@ -16,10 +16,11 @@ from dynflow_app.models import (
     HistoryEntry,
     OutputChunk,
     Step,
+    Ticket,
     World,
     WorldKind,
 )
-from dynflow_app.states import ACTIVE_STEP_STATES, Phase, PlanResult, PlanState, StepState
+from dynflow_app.states import ACTIVE_STEP_STATES, TICKETED_STEP_STATES, Phase, PlanResult, PlanState, StepState
 
 FAILURE = {
     "class": "project.errors.Unreachable",
@@ -35,6 +36,7 @@ _STARTED_STEP = (
     StepState.SKIPPING,
     StepState.SKIPPED,
 )
+_HAS_SLOT = (StepState.READY, StepState.RUNNING, StepState.SUSPENDED)
 _ENDED_STEP = (StepState.SUCCESS, StepState.ERROR, StepState.SKIPPED, StepState.CANCELLED)
 
 
@@ -100,6 +102,8 @@ class StepFactory(factory.django.DjangoModelFactory):
         model = Step
         exclude = ("began",)
 
+    is_throttled = False
+    limit_key = None
     began = factory.LazyFunction(lambda: clock.now() - timedelta(seconds=90))
     plan = factory.SubFactory(PlanFactory)
     action = factory.SubFactory(ActionFactory, plan=factory.SelfAttribute("..plan"))
@@ -122,9 +126,21 @@ class StepFactory(factory.django.DjangoModelFactory):
         no_declaration=None,
     )
 
+    worker = factory.LazyAttribute(
+        lambda step: str(step.world) if step.world else "worker.example.com:1000" if step.state in _ENDED_STEP else ""
+    )
+    slot = factory.LazyAttribute(
+        lambda step: None if step.is_throttled or step.state not in _HAS_SLOT else step.limit_key
+    )
+
+    @classmethod
+    def _build(cls, model_class: type[Step], *args: Any, **kwargs: Any) -> Step:
+        return model_class(*args, **_of_the_step_itself(kwargs))
+
     @classmethod
     def _create(cls, model_class: type[Step], *args: Any, **kwargs: Any) -> Step:
-        step: Step = super()._create(model_class, *args, **kwargs)
+        step: Step = super()._create(model_class, *args, **_of_the_step_itself(kwargs))
+        draw_tickets([step], world=kwargs["world"], is_throttled=kwargs["is_throttled"])
         if step.phase != Phase.HOOK:
             _count_active(step.plan, step.state, 1)
         Attempt.objects.bulk_create(_last_attempts([step]))
@@ -177,13 +193,32 @@ def add_steps(plan: ExecutionPlan, count: int, state: str = StepState.SUCCESS, f
     steps = [StepFactory.build(plan=plan, action=action, state=state, world=world) for action in actions]
     steps = Step.objects.bulk_create(steps)
     Attempt.objects.bulk_create(_last_attempts(steps))
+    draw_tickets(steps, world=world)
     _count_active(plan, state, count)
     return steps
 
 
+def draw_tickets(steps: list[Step], *, world: World | None = None, is_throttled: bool = False) -> None:
+    """The tickets of those of these steps that have to have one."""
+    tickets = [
+        Ticket(
+            step=step, queue=step.queue, rank=-step.priority, tag=step.pk, fairness_key=str(step.plan_id),
+            throttled_by=step.limit_key if is_throttled else None,
+            world=world if step.state == StepState.RUNNING else None,
+        )
+        for step in steps
+        if step.state in TICKETED_STEP_STATES
+    ]  # fmt: skip
+    Ticket.objects.bulk_create(tickets)
+
+
+def _of_the_step_itself(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in ("world", "is_throttled")}
+
+
 def _last_attempts(steps: list[Step]) -> list[Attempt]:
     """The attempt that made a step what it is."""
-    ended_as = {StepState.SUCCESS: "succeeded", StepState.ERROR: "failed"}
+    ended_as = {StepState.ERROR: "failed"}
     return [
         AttemptFactory.build(step=step, number=step.attempt, ended_as=ended_as[StepState(step.state)], error=step.error)
         for step in steps

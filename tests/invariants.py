@@ -19,11 +19,13 @@ from dynflow_app.models import (
     Occurrence,
     ResourceLock,
     Step,
+    Ticket,
 )
 from dynflow_app.payloads.json import REFERENCE_KEY
 from dynflow_app.states import (
     ACTIVE_STEP_STATES,
     TERMINAL_STEP_STATES,
+    TICKETED_STEP_STATES,
     EventState,
     Phase,
     PlanState,
@@ -38,7 +40,8 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 def violations() -> list[str]:
     """Every broken invariant as one sentence."""
     checks = (
-        _timers, _events, _stopped_plans, _active_steps, _gates, _steps, _attempts, _references, _locks, _occurrences,
+        _timers, _events, _stopped_plans, _active_steps, _gates, _tickets, _steps, _attempts, _references, _locks,
+        _occurrences,
     )  # fmt: skip
     return [sentence for check in checks for sentence in check()]
 
@@ -67,7 +70,7 @@ def _stopped_plans() -> Iterator[str]:
         yield f"plan {plan.pk} is stopped, yet counts {plan.active_steps} active steps"
     # An envelope goes in the transaction that acts on it, so one that is here is unread; but nobody writes to the dead.
     late = Envelope.objects.filter(plan__state=PlanState.STOPPED, created_at__gt=F("plan__ended_at"))
-    for envelope in late.exclude(kind="released"):
+    for envelope in late.exclude(kind="unlock"):
         yield f"{envelope} was written after the plan had stopped"
 
 
@@ -90,11 +93,25 @@ def _gates() -> Iterator[str]:
             yield f"gate {gate} says it waits for {number}, but {expected[gate]} of its dependencies have not ended"
 
 
+def _tickets() -> Iterator[str]:
+    for step in Step.objects.filter(state__in=TICKETED_STEP_STATES, ticket=None):
+        yield f"{step} of plan {step.plan_id} is {step.state}, yet has no ticket"
+    for ticket in Ticket.objects.exclude(step__state__in=TICKETED_STEP_STATES).select_related("step"):
+        yield f"{ticket} is there, though the step is {ticket.step.state}"
+    for ticket in Ticket.objects.filter(step__state=StepState.RUNNING, world=None):
+        yield f"{ticket} can be claimed, though the step is running"
+    for ticket in Ticket.objects.filter(step__state=StepState.READY).exclude(world=None):
+        yield f"{ticket} belongs to a world, though the step is only ready"
+    for ticket in Ticket.objects.exclude(queue=F("step__queue"), rank=-F("step__priority")):
+        yield f"{ticket} is in another line than its step"
+    limited = Step.objects.exclude(slot=None)
+    for step in limited.exclude(state__in=(StepState.READY, StepState.RUNNING, StepState.SUSPENDED)):
+        yield f"{step} of plan {step.plan_id} is {step.state}, yet takes a place of {step.slot}"
+    for ticket in Ticket.objects.exclude(step__limit_key=None).filter(step__slot=None, throttled_by=None):
+        yield f"{ticket} passed its limit without taking a place of it"
+
+
 def _steps() -> Iterator[str]:
-    for step in Step.objects.filter(state=StepState.RUNNING, world=None):
-        yield f"{step} of plan {step.plan_id} runs nowhere"
-    for step in Step.objects.exclude(state=StepState.RUNNING).exclude(world=None):
-        yield f"{step} of plan {step.plan_id} is {step.state}, yet belongs to a world"
     behind = Step.objects.filter(gate__waits_for__gt=0)
     for step in behind.exclude(state__in=(StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED)):
         yield f"{step} of plan {step.plan_id} is {step.state}, though its gate is closed"
@@ -107,7 +124,10 @@ def _attempts() -> Iterator[str]:
     for attempt in Attempt.objects.filter(number__gt=F("step__attempt")):
         yield f"{attempt} of step {attempt.step_id} never began"
     succeeded = Count("attempts", filter=Q(attempts__ended_as="succeeded"))
-    for step in Step.objects.filter(state=StepState.SUCCESS).annotate(times=succeeded).exclude(times=1):
+    done = Step.objects.filter(state=StepState.SUCCESS).annotate(times=succeeded)
+    for step in done.filter(attempt=1).exclude(times=0):
+        yield f"{step} of plan {step.plan_id} succeeded at once, and has a row that says so again"
+    for step in done.filter(attempt__gt=1).exclude(times=1):
         yield f"{step} of plan {step.plan_id} is in success, but succeeded {step.times} times"
 
 
@@ -119,7 +139,7 @@ def _references() -> Iterator[str]:
 
 
 def _locks() -> Iterator[str]:
-    unread = set(Envelope.objects.filter(kind="released").values_list("plan", flat=True))
+    unread = set(Envelope.objects.filter(kind="unlock").values_list("plan", flat=True))
     for lock in ResourceLock.objects.filter(plan__state=PlanState.STOPPED).live().exclude(plan__in=unread):
         yield f"plan {lock.plan_id} has stopped, yet {lock}"
     started = (PlanState.RUNNING, PlanState.PAUSED)
@@ -142,7 +162,7 @@ def conflicts(locks: Iterable[ResourceLock]) -> Iterator[str]:
             for is_shared, (until, other) in last.items():
                 if (lock.held_at or FOREVER) < until and not (is_shared and lock.is_shared):
                     yield f"plan {lock.plan_id} got {lock} while plan {other.plan_id} had it"
-            mine = (lock.released_at or FOREVER, lock)
+            mine = (lock.unlocked_at or FOREVER, lock)
             last[lock.is_shared] = max(last.get(lock.is_shared, mine), mine, key=lambda each: each[0])
 
 

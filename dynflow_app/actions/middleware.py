@@ -98,7 +98,8 @@ def chain(action_class: type[BaseAction] | None) -> tuple[Middleware, ...]:
     Raises `PlanningError` for a middleware that does not exist, and for an order that contradicts itself.
     """
     key: type | None = action_class
-    return _chain(key, tuple(settings.MIDDLEWARE))
+    paths = settings.MIDDLEWARE
+    return _chain(key, paths if type(paths) is tuple else tuple(paths))
 
 
 def entered(chain: Iterable[Middleware], hook: Hook, action: BaseAction) -> ExitStack:

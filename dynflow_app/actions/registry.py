@@ -24,7 +24,7 @@ def register(action_class: type[BaseAction]) -> None:
 
 def subscribers(action_class: type[BaseAction]) -> list[type[BaseAction]]:
     """The classes that attach to exactly `action_class`, in the order of their definition."""
-    return list(_subscribers.get(action_name(action_class), {}).values())
+    return list(_subscribers.get(action_name(action_class), {}).values()) if _subscribers else []
 
 
 def is_action_class(candidate: object) -> bool:

@@ -122,8 +122,7 @@ def _rows(plan: ExecutionPlan, page: int) -> list[StepRow]:
 
 def _row(step: Any, attempts: list[dict[str, Any]]) -> StepRow:  # a step with annotations
     workers = [attempt["worker"] for attempt in attempts]
-    if step.world is not None:
-        workers.append(str(step.world))
+    workers.append(step.worker)
     for attempt in attempts:
         attempt["duration"] = formats.between(attempt["started_at"], attempt["ended_at"])
         attempt["started"] = formats.moment(attempt["started_at"])
@@ -166,7 +165,7 @@ def _locks(plan: ExecutionPlan) -> list[dict[str, Any]]:
         {
             "lock": lock,
             "since": formats.moment(lock.held_at or lock.queued_at or lock.created_at),
-            "released": formats.moment(lock.released_at),
+            "released": formats.moment(lock.unlocked_at),
             "behind": waits[lock.pk].by if lock.pk in waits else [],
             "waiters": lock.waiters if lock.state == LockState.HELD else None,
             "ahead": waits[lock.pk].ahead if lock.pk in waits else 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dynflow_app.control.bulk import BulkReport, in_bulk
 from dynflow_app.control.events import send_event
 from dynflow_app.control.freezing import freeze, unfreeze
-from dynflow_app.control.locking import release_locks
+from dynflow_app.control.locking import unlock
 from dynflow_app.control.making import rerun, revert, revert_preview
 from dynflow_app.control.resuming import resume, retry
 from dynflow_app.control.schedules import (
@@ -34,7 +34,6 @@ __all__ = [
     "make_schedule",
     "pause_schedule",
     "preview",
-    "release_locks",
     "rerun",
     "resume",
     "resume_schedule",
@@ -48,4 +47,5 @@ __all__ = [
     "skip_next",
     "skip_preview",
     "unfreeze",
+    "unlock",
 ]

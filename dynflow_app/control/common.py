@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
-from dynflow_app import transport
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger import history
+from dynflow_app.ledger.concluding import ring_after_commit
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.locking import active_singletons
-from dynflow_app.models import ExecutionPlan, HistoryEntry, Step
+from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.states import PlanState
 
@@ -73,24 +73,9 @@ def as_singleton(plan: ExecutionPlan, verb: str) -> Iterator[None]:
 
 def note(plan: ExecutionPlan, verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
     """Write down who did what, and let pages notice."""
-    note_many([plan.pk], verb, by, reason, step_number)
+    history.note([plan.pk], verb, by, reason, step_number)
 
 
-def note_many(plan_ids: Collection[UUID], verb: str, by: Any, reason: str, step_number: int | None = None) -> None:
-    """As `note`, in two statements."""
-    HistoryEntry.objects.bulk_create(
-        HistoryEntry(plan_id=plan_id, verb=verb, actor=str(by)[:255], reason=reason, step_number=step_number)
-        for plan_id in plan_ids
-    )
-    ExecutionPlan.objects.filter(pk__in=plan_ids).update(revision=F("revision") + 1)
-
-
-def ring_after_commit(ready: Counter[str]) -> None:
-    """Tell workers about steps that became ready, and the orchestrator about whatever it has to decide."""
-
-    def ring() -> None:
-        bell = transport.get()
-        bell.ring_queues(ready)
-        bell.ring_orchestrator()
-
-    transaction.on_commit(ring, using=ledger_alias(), robust=True)
+def ring_orchestrator_after_commit() -> None:
+    """Tell the orchestrator about an envelope."""
+    ring_after_commit(Effects(rings_orchestrator=True))

@@ -7,9 +7,11 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from dynflow_app.conf import settings
-from dynflow_app.control.common import fresh, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import fresh, lock_by_key, note
 from dynflow_app.exceptions import DuplicateEventError, WrongStateError
 from dynflow_app.ledger import events
+from dynflow_app.ledger.concluding import conclude, ring_after_commit
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.models import Event, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.payloads.json import check_json
@@ -37,6 +39,7 @@ def send_event(
     if not 0 < len(name) <= LONGEST_NAME:
         raise ValueError(f"The name of an event is text of 1 to {LONGEST_NAME} characters, not {name!r}.")
     check_json(data, f"the data of event {name!r}", settings.PAYLOAD_LIMIT)
+    effects = Effects()
     with transaction.atomic(using=ledger_alias()):
         try:
             plan = lock_by_key(step.plan_id, LIVE_PLAN_STATES, f"sent the event {name!r}")
@@ -50,7 +53,8 @@ def send_event(
             raise
         event = _store(found, name, data, by, key)
         Step.objects.filter(pk=found.pk).update(is_addressed=True)
-        ring_after_commit(events.deliver([found.pk]))
+        events.deliver([found.pk], effects)
+        ring_after_commit(conclude(effects))
         note(plan, "event", by, reason or name, found.number)
     return event
 

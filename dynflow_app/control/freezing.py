@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from django.db import transaction
 
-from dynflow_app.control.common import lock, note, ring_after_commit
+from dynflow_app.control.common import lock, note
 from dynflow_app.exceptions import WrongStateError
-from dynflow_app.ledger.locking import tell_released
-from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan
+from dynflow_app.ledger.concluding import conclude, ring_after_commit
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.models import ExecutionPlan
 from dynflow_app.models.base import ledger_alias
-from dynflow_app.states import PlanState
-
-BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
+from dynflow_app.states import WAITING_PLAN_STATES
 
 
 def freeze(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
@@ -35,15 +32,16 @@ def unfreeze(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
 
 
 def _set(plan: ExecutionPlan, *, is_frozen: bool, verb: str, by: Any, reason: str) -> None:
+    effects = Effects()
     with transaction.atomic(using=ledger_alias()):
-        locked = lock(plan, BEFORE_START, "frozen" if is_frozen else "unfrozen")
+        locked = lock(plan, WAITING_PLAN_STATES, "frozen" if is_frozen else "unfrozen")
         if locked.is_frozen == is_frozen:
             raise WrongStateError(f"Plan {plan.pk} is {'' if is_frozen else 'not '}frozen already.", state=locked.state)
         ExecutionPlan.objects.filter(pk=plan.pk).update(is_frozen=is_frozen, is_waiting=False)
         if not is_frozen:  # its start time may have passed meanwhile
-            Envelope.objects.create(kind=EnvelopeKind.PLANNED.value, plan=plan)
+            effects.to_start.add(plan.pk)
         elif locked.has_locks:
-            tell_released([plan.pk])  # while it is frozen nobody waits behind it
+            effects.to_unlock.add(plan.pk)  # while it is frozen nobody waits behind it
         note(plan, verb, by, reason)
-        ring_after_commit(Counter())
+        ring_after_commit(conclude(effects))
     plan.refresh_from_db()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from django.db import transaction
 
-from dynflow_app.control.common import as_singleton, lock, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, lock, note, ring_orchestrator_after_commit
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.planning import copying
-from dynflow_app.states import MadeAs, PlanState
-
-AT_REST = (PlanState.PAUSED, PlanState.STOPPED)
+from dynflow_app.states import RESTING_PLAN_STATES, MadeAs
 
 
 def revert(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> ExecutionPlan:
@@ -24,7 +21,7 @@ def revert(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> ExecutionP
     and if there is nothing to revert.
     """
     with transaction.atomic(using=ledger_alias()):
-        locked = lock(plan, AT_REST, "reverted")
+        locked = lock(plan, RESTING_PLAN_STATES, "reverted")
         known = ExecutionPlan.objects.filter(made_from=plan, made_as=MadeAs.REVERT).first()
         if known is not None:
             raise WrongStateError(f"Plan {plan.pk} is being, or was, reverted by plan {known.pk}.", state=locked.state)
@@ -34,7 +31,7 @@ def revert(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> ExecutionP
                 f"Plan {plan.pk} has nothing to revert: none of its completed steps has a revert().", state=locked.state
             )
         note(plan, "revert", by, reason)
-        ring_after_commit(Counter())
+        ring_orchestrator_after_commit()
     return made
 
 
@@ -58,9 +55,9 @@ def rerun(
     Raises `WrongStateError` otherwise, and `PlanningError` or `NotSerializableError` for a bad input.
     """
     with transaction.atomic(using=ledger_alias()):
-        locked = lock(plan, AT_REST, "run again")
+        locked = lock(plan, RESTING_PLAN_STATES, "run again")
         with as_singleton(locked, "run again"):
             made = copying.rerun(locked, from_step=from_step, input=input, triggered_by=str(by)[:255])
         note(plan, "rerun", by, reason, from_step.number if from_step else None)
-        ring_after_commit(Counter())
+        ring_orchestrator_after_commit()
     return made

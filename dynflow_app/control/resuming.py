@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
-from dynflow_app.control.common import as_singleton, fresh, lock, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import as_singleton, fresh, lock, lock_by_key, note
 from dynflow_app.exceptions import WrongStateError
-from dynflow_app.ledger.limiting import admit
+from dynflow_app.ledger.concluding import conclude, ring_after_commit
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.releasing import release_frontier
-from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, Step, SubPlans
+from dynflow_app.ledger.steps import make_these_ready
+from dynflow_app.models import ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.step import StepQuerySet
-from dynflow_app.states import COUNTED_PHASES, Alarm, MadeAs, PlanResult, PlanState, Rescue, StepState, StopRequest
+from dynflow_app.states import COUNTED_PHASES, DEAF_ALARMS, MadeAs, PlanState, StepState
 
 
 def resume(plan: ExecutionPlan, *, by: Any = "", reason: str = "") -> None:
@@ -43,11 +42,10 @@ def retry(step: Step, *, by: Any = "", reason: str = "") -> None:
     with transaction.atomic(using=ledger_alias()):
         plan = lock_by_key(step.plan_id, [PlanState.PAUSED, PlanState.RUNNING], "changed")
         found = fresh(step)
-        if found.state == StepState.SUSPENDED and found.alarm in (Alarm.RETRY, Alarm.PARKED):
-            Step.objects.filter(pk=step.pk).transition(
-                [StepState.SUSPENDED], StepState.READY, alarm=Alarm.NONE, alarm_at=None, ready_at=Now()
-            )
-            ring_after_commit(Counter([found.queue]))
+        if found.state == StepState.SUSPENDED and found.alarm in DEAF_ALARMS:
+            effects = Effects()
+            effects.became_ready(make_these_ready([step.pk], frm=StepState.SUSPENDED), is_new=False)
+            ring_after_commit(conclude(effects))
         elif found.state == StepState.ERROR and plan.state == PlanState.PAUSED and found.phase in COUNTED_PHASES:
             _require_not_undone(plan)
             _start_over(Step.objects.filter(pk=step.pk))
@@ -75,30 +73,13 @@ def _start_over(steps: StepQuerySet) -> None:
     """Forget what their failure decided: they get all their tries again, and so do their sub-plans."""
     for row in SubPlans.objects.filter(step__in=steps.filter(state=StepState.ERROR)).select_related("step"):
         SubPlans.objects.filter(pk=row.pk).update(round=F("round") + row.step.failures + 1)
-    steps.transition(
-        [StepState.ERROR],
-        StepState.PENDING,
-        world=None,
-        ended_at=None,
-        failures=0,
-        rescue=Rescue.UNDECIDED,
-        stop_request=StopRequest.NONE,
-        deadline_at=None,
-        progress=0.0,
-    )
+    steps.start_over()
 
 
 def _go_on(plan: ExecutionPlan) -> None:
-    released = release_frontier([plan.pk])
-    ready = released.by_plan[plan.pk]
+    effects = Effects()
     with as_singleton(plan, "resumed"):
-        ExecutionPlan.objects.filter(pk=plan.pk).transition(
-            [PlanState.PAUSED],
-            PlanState.RUNNING,
-            result=PlanResult.PENDING,
-            error=None,
-            active_steps=F("active_steps") + ready,
-        )
-    if not ready:
-        Envelope.objects.create(kind=EnvelopeKind.SETTLED.value, plan=plan)
-    ring_after_commit(released.by_queue + admit(released.limits))
+        ExecutionPlan.objects.filter(pk=plan.pk).resume(error=None)
+    if not release_frontier([plan.pk], effects):
+        effects.to_decide.add(plan.pk)
+    ring_after_commit(conclude(effects))

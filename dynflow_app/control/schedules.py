@@ -3,7 +3,6 @@ caller's, and locks the schedule."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice, takewhile
@@ -14,13 +13,13 @@ from django.db import IntegrityError, transaction
 
 from dynflow_app import clock
 from dynflow_app.actions.base import BaseAction
-from dynflow_app.control.common import ring_after_commit
+from dynflow_app.control.common import ring_orchestrator_after_commit
 from dynflow_app.engine.timing import Timing
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import ExecutionPlan, Schedule
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.models.schedule import FOREVER
-from dynflow_app.schedules.activation import activate, before_next, suspend
+from dynflow_app.schedules.activation import activate, before_next
 from dynflow_app.schedules.occurrences import Decisions
 from dynflow_app.schedules.validating import columns, require_valid
 from dynflow_app.states import OccurrenceOutcome, ScheduleState
@@ -64,7 +63,7 @@ def pause_schedule(schedule: Schedule, *, by: Any = "", reason: str = "") -> Non
     with transaction.atomic(using=ledger_alias()):
         locked = _lock(schedule)
         _require(locked, ScheduleState.ACTIVE, "paused")
-        suspend(locked, by=str(by), reason=reason)
+        locked.pause(by=str(by), reason=reason)
     schedule.refresh_from_db()
 
 
@@ -103,7 +102,7 @@ def run_now(schedule: Schedule, *, by: Any = "", reason: str = "") -> ExecutionP
             raise WrongStateError(f"Schedule {locked.pk} cannot run now. {occurrence.reason}", state=locked.state)
         decisions.store()
         locked.save(update_fields=["decided"], using=ledger_alias())
-        ring_after_commit(Counter())
+        ring_orchestrator_after_commit()
     schedule.refresh_from_db()
     return occurrence.plan
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.db import transaction
 
-from dynflow_app.control.common import fresh, lock_by_key, note, ring_after_commit
+from dynflow_app.control.common import fresh, lock_by_key, note
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.ledger import skipping
-from dynflow_app.ledger.limiting import admit
-from dynflow_app.ledger.releasing import adjust_active
+from dynflow_app.ledger.concluding import conclude, ring_after_commit
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.models import Step
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.states import COUNTED_PHASES, PlanState, StepState
@@ -32,10 +32,10 @@ def skip(step: Step, *, by: Any = "", reason: str = "") -> list[Step]:
                 f"Step {found.number} is {found.state}; only a step in error can be skipped.", state=found.state
             )
         ids = [each.pk for each in skipping.skipped_with([found])]
-        changed = skipping.begin([found], [])
-        adjust_active(changed.active)
+        effects = Effects()
+        skipping.begin([found], [], effects)
         note(plan, "skip", by, reason, found.number)
-        ring_after_commit(changed.ready + admit(changed.limits))
+        ring_after_commit(conclude(effects))
     return list(Step.objects.filter(pk__in=ids).order_by("number"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,7 +10,8 @@ from django.db.models import Max
 from django.db.models.functions import Now
 
 from dynflow_app.actions import registry
-from dynflow_app.models import Step
+from dynflow_app.ledger.effects import BecameReady, Effects
+from dynflow_app.models import Step, Ticket
 from dynflow_app.states import Cause, Phase, StepState
 
 
@@ -32,13 +32,13 @@ def needs_worker(action_name: str, method: str) -> bool:
     return action_class is None or action_class.has_phase(method)
 
 
-def make_ready(asides: Sequence[Aside]) -> Counter[str]:
-    """Store these asides, ready to be claimed; returns queue to number. Their plans must be locked.
+def store_asides(asides: Sequence[Aside], effects: Effects) -> None:
+    """Store these asides, ready to be claimed. Their plans must be locked.
 
-    The caller counts them as active steps of their plans, except hooks.
+    They are active steps of their plans, except hooks, which run beside whatever the plan does.
     """
     if not asides:
-        return Counter()
+        return
     plans = {aside.plan_id for aside in asides}
     rows = Step.objects.filter(plan_id__in=plans).order_by().values_list("plan_id").annotate(last=Max("number"))
     last: dict[UUID, int] = dict(rows)
@@ -61,4 +61,7 @@ def make_ready(asides: Sequence[Aside]) -> Counter[str]:
             )
         )
     Step.objects.bulk_create(steps)
-    return Counter(aside.queue for aside in asides)
+    Ticket.objects.draw([step.pk for step in steps])
+    for step in steps:
+        row = BecameReady(step.pk, step.plan_id, step.queue, None)
+        effects.became_ready([row], is_new=step.phase != Phase.HOOK)

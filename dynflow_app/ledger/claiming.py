@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,85 +12,124 @@ from django.db.models.functions import Now
 
 from dynflow_app import probes
 from dynflow_app.messages import Claimed, Event
-from dynflow_app.models import Action, ExecutionPlan, Step, World
+from dynflow_app.models import Action, Step, Ticket, World
 from dynflow_app.models import Event as EventRow
-from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, seconds_until_sql, skip_locked
-from dynflow_app.states import Cause
+from dynflow_app.models.base import (
+    db_key,
+    execute,
+    from_db_key,
+    is_any_of,
+    is_postgresql,
+    ledger_connection,
+    now_sql,
+    seconds_until_sql,
+)
+from dynflow_app.models.ticket import CLAIMABLE_SQL
+from dynflow_app.states import STEP_TRANSITIONS, Cause, StepState, require_legal
 
 _ACTION = Action._meta.db_table
 _STEP = Step._meta.db_table
+_TICKET = Ticket._meta.db_table
 _WORLD = World._meta.db_table
 
 
-def claim(world_id: UUID, queues: Sequence[str] | None, limit: int) -> list[Claimed]:
-    """Take up to `limit` ready steps of `queues`, the first queue first; in each, by priority, then the oldest.
+def claim(world_id: UUID, queues: Sequence[str] | None, limit: int, *, worker: str) -> list[Claimed]:
+    """Take up to `limit` ready steps of `queues`, the first queue first; in each, by priority, then in fair order.
     None stands for every queue at once.
 
     Competing claims pass each other. An invalidated world gets nothing.
     """
-    attempts: dict[int, int] = {}
-    wanted: Sequence[str | None] = queues or [None]
-    for queue in wanted:
-        if len(attempts) < limit:
-            attempts.update(_claim_queue(world_id, queue, limit - len(attempts)))
-    if not attempts:
+    taken: list[int] = []
+    wanted = Ticket.objects.queues() if queues is None else queues
+    for n, queue in enumerate(wanted):
+        room = limit - len(taken)
+        share = room if queues else -(-room // (len(wanted) - n))  # of all queues at once, none goes first
+        if share > 0:
+            taken += _take_tickets(world_id, queue, share)
+    if not taken:
         return []
-    claimed = _load(attempts)
+    claimed = _load(_begin(taken, worker))
     probes.reached(probes.Probe.STEPS_CLAIMED)
     return claimed
 
 
-def _claim_queue(world_id: UUID, queue: str | None, limit: int) -> list[tuple[int, int]]:
+def _take_tickets(world_id: UUID, queue: str, limit: int) -> list[int]:
     connection = ledger_connection()
-    world = World._meta.pk.get_db_prep_value(world_id, connection)
+    world = db_key(world_id, connection)
+    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
     # The CTE is materialised: as a plain subquery PostgreSQL may evaluate it twice and lock more than the limit.
     sql = f"""
         WITH picked AS MATERIALIZED (
-            SELECT id AS picked_id FROM {_STEP}
-            WHERE state = 'ready' AND NOT is_held AND {"TRUE" if queue is None else "queue = %s"}
-            ORDER BY priority DESC, id LIMIT %s {skip_locked(connection)}
+            SELECT step_id AS picked_id FROM {_TICKET} WHERE {CLAIMABLE_SQL} AND queue = %s
+            ORDER BY rank, tag, step_id LIMIT %s {lock}
         )
-        UPDATE {_STEP}
-        SET state = 'running', attempt = attempt + 1, world_id = %s, started_at = {now_sql(connection)},
-            alarm = '', alarm_at = NULL
-        FROM picked
-        WHERE {_STEP}.id = picked.picked_id AND state = 'ready'
+        UPDATE {_TICKET} SET world_id = %s FROM picked
+        WHERE step_id = picked.picked_id AND {CLAIMABLE_SQL}
             AND EXISTS (SELECT 1 FROM {_WORLD} WHERE {_WORLD}.id = %s AND {_WORLD}.state <> 'invalidated')
-        RETURNING {_STEP}.id, {_STEP}.attempt
+        RETURNING step_id
     """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*([] if queue is None else [queue]), limit, world, world])
-        return [(row[0], row[1]) for row in cursor.fetchall()]
+    return [row[0] for row in execute(sql, [queue, limit, world, world])]
 
 
-def _load(attempts: dict[int, int]) -> list[Claimed]:
+def _begin(step_ids: Collection[int], worker: str) -> list[int]:
+    """The steps of these tickets, which this transaction has taken, are running from now on."""
+    require_legal(STEP_TRANSITIONS, [StepState.READY], StepState.RUNNING)
     connection = ledger_connection()
-    condition, parameters = is_any_of(connection, "step.id", attempts)
+    inside, parameters = is_any_of(connection, "id", step_ids)
+    sql = f"""
+        UPDATE {_STEP}
+        SET state = 'running', attempt = attempt + 1, worker = %s, started_at = {now_sql(connection)},
+            alarm = '', alarm_at = NULL
+        WHERE {inside} AND state = 'ready' RETURNING id
+    """  # noqa: S608 - names are ours
+    return [row[0] for row in execute(sql, [worker, *parameters])]
+
+
+def _load(step_ids: Collection[int]) -> list[Claimed]:
+    connection = ledger_connection()
+    condition, parameters = is_any_of(connection, "step.id", step_ids)
     sql = f"""
         SELECT step.id, step.plan_id, step.number, step.phase, step.is_awaited, step.queue,
             action.id, action.number, action.name, action.input, action.consumes, action.output,
-            step.cause, step.failures, {seconds_until_sql(connection, "step.deadline_at")},
-            CASE WHEN step.phase = 'finalize' THEN (
-                SELECT COUNT(*) FROM {_STEP} AS other
-                WHERE other.plan_id = step.plan_id AND other.phase = 'finalize' AND other.state = 'pending'
-            ) ELSE 0 END
+            step.cause, step.failures, {seconds_until_sql(connection, "step.deadline_at")}, step.attempt,
+            step.slot IS NOT NULL, {companions_sql("step")}
         FROM {_STEP} AS step JOIN {_ACTION} AS action ON action.id = step.action_id
         WHERE {condition} ORDER BY step.id
     """  # noqa: S608 - names are ours
-    key = ExecutionPlan._meta.pk
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
+    return claimed_from(execute(sql, parameters))
+
+
+def companions_sql(step: str) -> str:
+    """How many other steps belong to the finalize phase that this one was claimed for; zero for any other step."""
+    return f"""CASE WHEN {step}.phase = 'finalize' THEN (
+        SELECT COUNT(*) FROM {_STEP} AS other
+        WHERE other.plan_id = {step}.plan_id AND other.phase = 'finalize' AND other.state = 'pending'
+    ) ELSE 0 END"""  # noqa: S608 - names are ours
+
+
+def claimed_from(rows: Sequence[Sequence[Any]]) -> list[Claimed]:
+    """What the columns of `_load` say of steps that were claimed."""
     events = _events([row[0] for row in rows if row[12] == Cause.EVENT])
     return [
         Claimed(
-            step_id=row[0], plan_id=key.to_python(row[1]), number=row[2], attempt=attempts[row[0]], phase=row[3],
-            is_awaited=bool(row[4]), queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8],
-            input=json.loads(row[9]), consumes=json.loads(row[10]), output=json.loads(row[11]),
-            cause=Cause(row[12]), failures=row[13], remaining=row[14], companions=row[15], event=events.get(row[0]),
+            step_id=row[0], plan_id=from_db_key(row[1]), number=row[2], phase=row[3], is_awaited=bool(row[4]),
+            queue=row[5], action_id=row[6], action_number=row[7], action_name=row[8], input=_parsed(row[9]),
+            consumes=_parsed(row[10]), output=_parsed(row[11]), cause=_CAUSES[row[12]], failures=row[13],
+            remaining=row[14], attempt=row[15], is_limited=bool(row[16]), companions=row[17],
+            event=events.get(row[0]),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _parsed(text: str) -> Any:
+    """Most payloads are empty, and parsing them takes longer than looking."""
+    if text == "{}":
+        return {}
+    return [] if text == "[]" else json.loads(text)
+
+
+_CAUSES = {str(cause): cause for cause in Cause}
 
 
 def _events(step_ids: Sequence[int]) -> dict[int, Event]:

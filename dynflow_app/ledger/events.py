@@ -10,40 +10,35 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from dynflow_app import clock
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.steps import make_ready
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Event, Step
-from dynflow_app.models.base import in_sql, is_any_of, ledger_connection, now_sql, values_table
-from dynflow_app.states import EventState
+from dynflow_app.models.base import execute, in_sql, is_any_of, ledger_connection, now_sql, values_table
+from dynflow_app.states import EVENT_TRANSITIONS, Cause, EventState, StepState, require_legal
 
 _STEP = Step._meta.db_table
 _EVENT = Event._meta.db_table
-_CAN_HEAR = "state = 'suspended' AND alarm NOT IN ('retry', 'parked')"
+_CAN_HEAR = "alarm NOT IN ('retry', 'parked')"
 _WAITING = f"{_EVENT}.step_id = {_STEP}.id AND {_EVENT}.state = 'waiting'"
 
 
-def deliver(step_ids: Collection[int]) -> Counter[str]:
+def deliver(step_ids: Collection[int], effects: Effects) -> None:
     """Make those of these steps ready that are suspended and have an event; set the alarm of those that get one later.
-
-    Returns queue to number of steps made ready. The plans must be locked.
-    """
+    The plans must be locked."""
+    if not step_ids:
+        return
     connection = ledger_connection()
     inside, parameters = is_any_of(connection, "id", step_ids)
-    now = now_sql(connection)
-    wake = f"""
-        UPDATE {_STEP} SET state = 'ready', cause = 'event', ready_at = {now}, alarm = '', alarm_at = NULL
-        WHERE {inside} AND {_CAN_HEAR} AND EXISTS (SELECT 1 FROM {_EVENT} WHERE {_WAITING} AND due_at <= {now})
-        RETURNING queue
-    """  # noqa: S608 - names are ours
+    is_due = f"EXISTS (SELECT 1 FROM {_EVENT} WHERE {_WAITING} AND due_at <= {now_sql(connection)})"  # noqa: S608 - names are ours
+    woken = make_ready(f"{inside} AND {_CAN_HEAR} AND {is_due}", parameters, frm=StepState.SUSPENDED, cause=Cause.EVENT)
+    effects.became_ready(woken, is_new=False)
     set_alarm = f"""
         UPDATE {_STEP} SET alarm = 'event', alarm_at = (SELECT MIN(due_at) FROM {_EVENT} WHERE {_WAITING})
-        WHERE {inside} AND {_CAN_HEAR}
+        WHERE {inside} AND state = 'suspended' AND {_CAN_HEAR}
             AND EXISTS (SELECT 1 FROM {_EVENT} WHERE {_WAITING} AND (alarm_at IS NULL OR due_at < alarm_at))
     """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(wake, parameters)
-        woken = Counter(row[0] for row in cursor.fetchall())
-        cursor.execute(set_alarm, parameters)
-    return woken
+    execute(set_alarm, parameters)
 
 
 def drop(step_ids: Collection[int]) -> Counter[int]:
@@ -51,12 +46,13 @@ def drop(step_ids: Collection[int]) -> Counter[int]:
     waiting = Event.objects.filter(step_id__in=step_ids, state=EventState.WAITING)
     dropped = Counter(waiting.values_list("step_id", flat=True))
     if dropped:
-        waiting.transition([EventState.WAITING], EventState.DROPPED)
+        waiting.drop()
     return dropped
 
 
 def note_handled(outcomes: Sequence[Outcome]) -> None:
     """Write down which attempt handled which event."""
+    require_legal(EVENT_TRANSITIONS, [EventState.WAITING], EventState.HANDLED)
     connection = ledger_connection()
     rows = [(outcome.event_id, outcome.attempt) for outcome in outcomes]
     table, parameters = values_table(connection, {"event_id": "bigint", "attempt": "int"}, rows)
@@ -64,8 +60,7 @@ def note_handled(outcomes: Sequence[Outcome]) -> None:
         UPDATE {_EVENT} SET state = 'handled', attempt = done.attempt
         FROM {table} AS done WHERE {_EVENT}.id = done.event_id AND {_EVENT}.state = 'waiting'
     """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+    execute(sql, parameters)
 
 
 def store_sent(outcomes: Sequence[Outcome]) -> None:
@@ -86,6 +81,5 @@ def store_sent(outcomes: Sequence[Outcome]) -> None:
             UPDATE {_EVENT} SET due_at = {in_sql(connection, "later.delay")}
             FROM {table} AS later WHERE {_EVENT}.id = later.event_id
         """  # noqa: S608 - names are ours
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+        execute(sql, parameters)
     Step.objects.filter(id__in={row[0] for row in rows}).update(is_addressed=True)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Min
 from django.db.models.functions import Now
 
-from dynflow_app.ledger.recording import Recorded, record
-from dynflow_app.messages import Claimed, EndedAs, Outcome
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.steps import make_these_ready
+from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import ExecutionPlan, Step
-from dynflow_app.states import Phase, StepState
+from dynflow_app.states import STEP_TRANSITIONS, Phase, StepState, require_legal
+
+
+def begin_finalize(plan_ids: Collection[UUID], effects: Effects) -> set[UUID]:
+    """Make the first finalize step of each of these locked plans ready, if it waits; returns the plans that have
+    one."""
+    if not plan_ids:
+        return set()
+    waiting = Step.objects.filter(plan__in=plan_ids, phase=Phase.FINALIZE, state=StepState.PENDING).order_by()
+    first = [row["first"] for row in waiting.values("plan").annotate(first=Min("pk"))]
+    made = make_these_ready(first, frm=StepState.PENDING)
+    effects.became_ready(made, is_new=True)
+    return {row.plan_id for row in made}
 
 
 def load_phase(first: Claimed) -> list[Claimed]:
@@ -30,25 +43,16 @@ def load_phase(first: Claimed) -> list[Claimed]:
     ]  # fmt: skip
 
 
-def record_failed_phase(first: Outcome, failed: Outcome, *, world_id: UUID, worker: str) -> Recorded:
-    """Write that a finalize phase was rolled back because the step of `failed` raised. `first` is the claimed one."""
-    if failed.step_id == first.step_id:
-        return record([failed], worker=worker)
-    first.state, first.ended_as, first.output, first.input = StepState.PENDING, EndedAs.ROLLED_BACK, None, None
-    claim_along([first, failed], world_id)
-    return record([first, failed], worker=worker)
-
-
-def claim_along(outcomes: Sequence[Outcome], world_id: UUID) -> None:
-    """Let the steps after the first be running too, as `record` expects, if the first still is."""
+def claim_along(outcomes: Sequence[Outcome], worker: str) -> None:
+    """Let the steps after the first be running too, as `record` expects, if the first still is. They need no ticket:
+    nobody sees them before they have ended in the same transaction."""
     if len(outcomes) == 1:
         return
     first = outcomes[0]
     ExecutionPlan.objects.filter(id=first.plan_id).lock().first()
-    mine = Step.objects.filter(id=first.step_id, state=StepState.RUNNING, attempt=first.attempt)
-    rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]])
-    if mine.exists():
-        claimed = rest.transition(
-            [StepState.PENDING], StepState.RUNNING, attempt=F("attempt") + 1, world_id=world_id, started_at=Now()
-        )
-        ExecutionPlan.objects.filter(id=first.plan_id).update(active_steps=F("active_steps") + claimed)
+    if not Step.objects.filter(id=first.step_id, state=StepState.RUNNING, attempt=first.attempt).exists():
+        return
+    require_legal(STEP_TRANSITIONS, [StepState.PENDING], StepState.RUNNING)
+    rest = Step.objects.filter(id__in=[outcome.step_id for outcome in outcomes[1:]], state=StepState.PENDING)
+    claimed = rest.update(state=StepState.RUNNING, attempt=F("attempt") + 1, worker=worker, started_at=Now())
+    ExecutionPlan.objects.filter(id=first.plan_id).update(active_steps=F("active_steps") + claimed)

@@ -1,57 +1,44 @@
-"""Locks, as workers and verbs see them: they ask, and write an envelope. The orchestrator grants and releases."""
+"""Locks, as workers and verbs see them: they ask, and write an envelope. The orchestrator grants and unlocks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
-from dynflow_app.messages import EnvelopeKind, Outcome
-from dynflow_app.models import Envelope, ExecutionPlan, ResourceLink, ResourceLock
-from dynflow_app.models.base import ledger_connection, values_table
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.messages import Outcome
+from dynflow_app.models import ExecutionPlan, ResourceLink, ResourceLock
+from dynflow_app.models.base import db_key, execute, from_db_key, ledger_connection, values_table
 from dynflow_app.states import SINGLETON_STATES, LockState
 
 _LOCK = ResourceLock._meta.db_table
 
 
-def tell_released(plan_ids: Collection[UUID]) -> None:
-    """Let the orchestrator release what these plans do not need any more."""
-    if plan_ids:
-        Envelope.objects.bulk_create(
-            Envelope(kind=EnvelopeKind.RELEASED.value, plan_id=plan_id) for plan_id in plan_ids
-        )
-
-
-def unlock(outcomes: Sequence[Outcome]) -> int:
-    """Ask for the release of what these accepted outcomes unlocked; returns of how many plans."""
+def unlock(outcomes: Sequence[Outcome], effects: Effects) -> None:
+    """Ask that what these accepted outcomes unlocked is unlocked."""
     wishes = {(outcome.plan_id, key) for outcome in outcomes for key in outcome.unlocked or ()}
     connection = ledger_connection()
     rows = [(db_key(plan_id, connection), key) for plan_id, key in wishes]
     table, parameters = values_table(connection, {"plan_id": "uuid", "resource": "text"}, rows)
     sql = f"""
-        UPDATE {_LOCK} SET is_release_requested = true, reason = 'unlocked by the plan'
+        UPDATE {_LOCK} SET is_unlock_requested = true, reason = 'unlocked by the plan'
         FROM {table} AS wish
         WHERE {_LOCK}.plan_id = wish.plan_id AND {_LOCK}.resource = wish.resource
-            AND state = 'held' AND NOT is_release_requested
+            AND state = 'held' AND NOT is_unlock_requested
         RETURNING {_LOCK}.plan_id
     """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        plans = {ExecutionPlan._meta.pk.to_python(row[0]) for row in cursor.fetchall()}
-    tell_released(plans)
-    return len(plans)
+    effects.to_unlock.update(from_db_key(row[0]) for row in execute(sql, parameters))
 
 
-def request_release(plan: ExecutionPlan, resource: str | None, reason: str) -> list[str]:
-    """Ask for the release of what this locked plan holds, or of one resource; returns which these are."""
-    held = ResourceLock.objects.filter(plan=plan, state=LockState.HELD, is_release_requested=False)
+def request_unlock(plan: ExecutionPlan, resource: str | None, reason: str, effects: Effects) -> list[str]:
+    """Ask that what this locked plan holds is unlocked, or one resource; returns which these are."""
+    held = ResourceLock.objects.filter(plan=plan, state=LockState.HELD, is_unlock_requested=False)
     if resource is not None:
         held = held.filter(resource=resource)
     found = {lock.pk: lock.name for lock in held}
     if found:
-        ResourceLock.objects.filter(pk__in=found).update(is_release_requested=True, reason=reason)
-        tell_released([plan.pk])
+        ResourceLock.objects.filter(pk__in=found).update(is_unlock_requested=True, reason=reason)
+        effects.to_unlock.add(plan.pk)
     return sorted(found.values())
 
 
@@ -68,9 +55,3 @@ def copied(source: ExecutionPlan, plan: ExecutionPlan) -> tuple[list[ResourceLoc
         ResourceLock(plan=plan, resource=lock.resource, is_shared=lock.is_shared, on_conflict=lock.on_conflict)
         for lock in locks
     ], [ResourceLink(plan=plan, resource=link.resource) for link in ResourceLink.objects.filter(plan=source)]
-
-
-def db_key(plan_id: UUID, connection: BaseDatabaseWrapper) -> object:
-    """A plan's key as the database has it."""
-    key: object = ExecutionPlan._meta.pk.get_db_prep_value(plan_id, connection)
-    return key

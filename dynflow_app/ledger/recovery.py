@@ -6,16 +6,20 @@ and a person decides. A step that was only claimed becomes ready without a trace
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q
 
-from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.ledger.concluding import announce_effects, ring
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.recording import record
 from dynflow_app.messages import EndedAs, Outcome
-from dynflow_app.models import Step
+from dynflow_app.models import Step, Ticket, World
+from dynflow_app.payloads.errors import as_error
 from dynflow_app.states import StepState
 
 MOST_LOSSES = 3
@@ -26,9 +30,9 @@ BATCH = 500
 class Reclaimed:
     """What was taken from a world."""
 
-    recorded: Recorded
-    lost: int
-    handed_back: int
+    effects: Effects = field(default_factory=Effects)
+    lost: int = 0
+    handed_back: int = 0
 
 
 class _Everything:
@@ -39,6 +43,26 @@ class _Everything:
 EVERYTHING = _Everything()
 
 
+def reclaim_all(
+    world: World,
+    transaction: Callable[[], AbstractContextManager[None]],
+    *,
+    started: Container[int] = EVERYTHING,
+) -> Reclaimed:
+    """Take all running steps of a world that is gone, a portion in each `transaction`; rings for each, and returns
+    how many there were. Raises what the database raises; what was taken until then is taken."""
+    total = Reclaimed()
+    while True:
+        with transaction():
+            part = reclaim(world.pk, worker=str(world), started=started)
+        ring(part.effects)
+        announce_effects(part.effects)
+        total.lost += part.lost
+        total.handed_back += part.handed_back
+        if part.lost + part.handed_back < BATCH:
+            return total
+
+
 def reclaim(
     world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, spare: Collection[int] = frozenset()
 ) -> Reclaimed:
@@ -46,12 +70,14 @@ def reclaim(
 
     `started` holds the ids of the steps whose user code may have begun (default: all), `spare` those to leave alone.
     """
-    steps = Step.objects.filter(world_id=world_id, state=StepState.RUNNING).exclude(id__in=spare)
+    tickets = Ticket.objects.filter(world=world_id).exclude(step__in=spare).order_by("step")
+    steps = Step.objects.filter(pk__in=list(tickets.values_list("step", flat=True)[:BATCH]), state=StepState.RUNNING)
     counted = steps.annotate(losses=Count("attempts", filter=Q(attempts__ended_as=EndedAs.LOST)))
-    outcomes = [_outcome(step, step.id in started) for step in counted[:BATCH]]
-    recorded = record(outcomes, worker=worker) if outcomes else Recorded()
+    outcomes = [_outcome(step, step.id in started) for step in counted]
+    if not outcomes:
+        return Reclaimed()
     lost = sum(1 for outcome in outcomes if outcome.ended_as is EndedAs.LOST)
-    return Reclaimed(recorded, lost, len(outcomes) - lost)
+    return Reclaimed(record(outcomes, worker=worker), lost, len(outcomes) - lost)
 
 
 def _outcome(step: Any, was_started: bool) -> Outcome:  # a Step with its annotation
@@ -64,6 +90,7 @@ def _outcome(step: Any, was_started: bool) -> Outcome:  # a Step with its annota
         state=StepState.READY,
         ended_as=None,
         phase=step.phase,
+        is_limited=step.slot is not None,
     )
     if was_started:
         outcome.ended_as = EndedAs.LOST
@@ -73,11 +100,8 @@ def _outcome(step: Any, was_started: bool) -> Outcome:  # a Step with its annota
     return outcome
 
 
-_LOST = {
-    "class": "OutcomeUnknown",
-    "message": (
-        "The process that ran this step vanished, so it is unknown whether its effects took place. Check them, then "
-        "resume the plan to run the step again, or skip the step. Actions that may be repeated say idempotent = True."
-    ),
-    "backtrace": "",
-}
+_LOST = as_error(
+    "OutcomeUnknown",
+    "The process that ran this step vanished, so it is unknown whether its effects took place. Check them, then "
+    "resume the plan to run the step again, or skip the step. Actions that may be repeated say idempotent = True.",
+)

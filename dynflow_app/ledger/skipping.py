@@ -6,81 +6,55 @@ in error and nothing else was skipped.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from django.db.models import F
-from django.db.models.functions import Now
 
-from dynflow_app.ledger.asides import Aside, make_ready, needs_worker
-from dynflow_app.ledger.releasing import Released, open_gates, release_frontier
+from dynflow_app.ledger.asides import Aside, needs_worker, store_asides
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.releasing import open_gates, release_frontier
 from dynflow_app.messages import Outcome
 from dynflow_app.models import Action, Dependency, Gate, Step
-from dynflow_app.states import FLOW_PHASES, Phase, Rescue, StepState
+from dynflow_app.states import FLOW_PHASES, Phase, StepState
 
 
-@dataclass(slots=True)
-class Changed:
-    """What skipping did to the numbers of active steps, and to the queues."""
-
-    active: Counter[UUID] = field(default_factory=Counter)
-    ready: Counter[str] = field(default_factory=Counter)
-    limits: set[str] = field(default_factory=set)
-    """Keys of limits that may let steps pass now; to be admitted by whoever asked."""
-
-
-def begin(steps: Sequence[Step], running: Collection[UUID]) -> Changed:
+def begin(steps: Sequence[Step], running: Collection[UUID], effects: Effects) -> None:
     """Skip these failed steps (with ``action`` loaded) of one locked plan, or ask their actions first."""
     asked = [step for step in steps if needs_worker(step.action.name, "on_skip")]
-    changed = give_up([step for step in steps if step not in asked], running)
-    ids = [step.pk for step in asked]
-    Step.objects.filter(pk__in=ids).transition([StepState.ERROR], StepState.SKIPPING, rescue=Rescue.SKIP, ended_at=None)
+    give_up([step for step in steps if step not in asked], running, effects)
+    Step.objects.filter(pk__in=[step.pk for step in asked]).begin_skipping()
+    effects.active.update(step.plan_id for step in asked)
     asides = [
         Aside(plan_id=step.plan_id, action_id=step.action_id, queue=step.queue, phase=Phase.SKIP) for step in asked
     ]
-    changed.ready += make_ready(asides)
-    for step in asked:
-        changed.active[step.plan_id] += 2  # the step itself and the aside
-    return changed
+    store_asides(asides, effects)
 
 
-def conclude(outcomes: Iterable[Outcome], running: Collection[UUID]) -> Changed:
+def follow_answers(outcomes: Iterable[Outcome], running: Collection[UUID], effects: Effects) -> None:
     """Do what the ended asides of these outcomes decided. The plans must be locked."""
-    changed = Changed()
     by_plan: dict[UUID, list[Step]] = {}
     for outcome in outcomes:
         skipping = Step.objects.filter(action_id=outcome.action_id, state=StepState.SKIPPING)
         if outcome.state == StepState.SUCCESS:
             by_plan.setdefault(outcome.plan_id, []).extend(skipping)
-        elif skipping.transition(
-            [StepState.SKIPPING], StepState.ERROR, error=outcome.error, rescue=Rescue.PAUSE, ended_at=Now()
-        ):
-            changed.active[outcome.plan_id] -= 1
+        elif skipping.keep_after_all(outcome.error):
+            effects.ended([outcome.plan_id])
     for plan_id, steps in by_plan.items():
-        part = give_up(steps, running)
-        changed.active.update(part.active)  # += would forget what is negative
-        changed.active[plan_id] -= len(steps)
-        changed.ready += part.ready
-        changed.limits |= part.limits
-    return changed
+        give_up(steps, running, effects)
+        effects.ended([plan_id] * len(steps))
 
 
-def give_up(steps: Sequence[Step], running: Collection[UUID]) -> Changed:
+def give_up(steps: Sequence[Step], running: Collection[UUID], effects: Effects) -> None:
     """Skip these steps of one locked plan and what needs their output; nobody is asked any more.
 
     Steps that thereby wait for nothing become ready, if the plan is among `running`.
     """
-    if not steps:
-        return Changed()
-    skipped = skipped_with(steps)
-    Step.objects.filter(pk__in=[each.pk for each in skipped]).transition(
-        [StepState.PENDING, StepState.ERROR, StepState.SKIPPING], StepState.SKIPPED, ended_at=Now()
-    )
-    released = _let_go(skipped, running)
-    return Changed(released.by_plan, released.by_queue, released.limits)
+    if steps:
+        skipped = skipped_with(steps)
+        Step.objects.filter(pk__in=[each.pk for each in skipped]).skip()
+        _let_go(skipped, running, effects)
 
 
 def skipped_with(steps: Sequence[Step]) -> list[Step]:
@@ -116,7 +90,7 @@ def _consumers(plan_id: Any, numbers: Iterable[int]) -> set[int]:
     return found
 
 
-def _let_go(skipped: Collection[Step], running: Collection[UUID]) -> Released:
+def _let_go(skipped: Collection[Step], running: Collection[UUID], effects: Effects) -> None:
     """Let what waits for skipped steps wait no longer than it would have for the steps themselves.
 
     One whose own gate is open counts as ended. For one whose gate is still closed, that gate takes its place: what
@@ -134,6 +108,6 @@ def _let_go(skipped: Collection[Step], running: Collection[UUID]) -> Released:
         if not is_new:  # it waits for that gate already
             Gate.objects.filter(id=dependency.gate_id).update(waits_for=F("waits_for") - 1)
     gates.update(is_awaited=True)
-    open_gates([each.pk for each in awaited if each.pk not in behind], ())
+    open_gates([each.pk for each in awaited if each.pk not in behind], (), effects)
     # Not only what waited behind these gates: a plan that failed fast has taken other steps back.
-    return release_frontier({each.plan_id for each in skipped}.intersection(running))
+    release_frontier({each.plan_id for each in skipped}.intersection(running), effects)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from django.db.models.functions import Now
+from collections.abc import Sequence
 
 from dynflow_app import clock
 from dynflow_app.ledger.asides import needs_worker
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.steps import make_these_ready
 from dynflow_app.messages import EndedAs, Outcome
-from dynflow_app.models import Action, Step
-from dynflow_app.models.base import in_sql, ledger_connection, values_table
-from dynflow_app.states import Alarm, Cause, StepState, StopRequest
+from dynflow_app.models import Step
+from dynflow_app.models.base import execute, in_sql, ledger_connection, values_table
+from dynflow_app.states import DEAF_ALARMS, Alarm, Cause, StepState, StopRequest
 
 _STEP = Step._meta.db_table
 
@@ -43,35 +43,35 @@ def write_waits(outcomes: Sequence[Outcome]) -> None:
             progress = COALESCE(waits.progress, {_STEP}.progress)
         FROM {table} AS waits WHERE {_STEP}.id = waits.step_id
     """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+    execute(sql, parameters)
 
 
-def stop_instead(outcomes: Sequence[Outcome], requests: Mapping[int, str]) -> None:
-    """Cancel steps that were told to end while they ran and would go on otherwise; changes these outcomes.
+def stop_instead(outcomes: Sequence[Outcome]) -> list[int]:
+    """Let steps that were told to end while they ran, and would go on otherwise, end as cancelled: changes these
+    outcomes before they are written. Their plans must be locked.
 
-    One that suspended itself, and has a `cancel` method, is asked by that, unless the request was to abort.
+    One that suspended itself, and has a `cancel` method, is asked by that, unless the request was to abort: returns
+    these steps.
     """
-    names = dict(Action.objects.filter(id__in={o.action_id for o in outcomes}).values_list("id", "name"))
+    told = Step.objects.filter(pk__in=[outcome.step_id for outcome in outcomes]).exclude(stop_request=StopRequest.NONE)
+    requests = {pk: (request, name) for pk, request, name in told.values_list("pk", "stop_request", "action__name")}
+    asked = []
     for outcome in outcomes:
-        has_waited = outcome.state == StepState.SUSPENDED and outcome.alarm not in (Alarm.RETRY, Alarm.PARKED)
-        asks = requests[outcome.step_id] == StopRequest.CANCEL and needs_worker(names[outcome.action_id], "cancel")
-        step = Step.objects.filter(id=outcome.step_id)
-        fields = {"alarm": Alarm.NONE, "alarm_at": None}
-        if has_waited and asks:
-            outcome.state = StepState.READY
-            step.transition(
-                [StepState.SUSPENDED],
-                StepState.READY,
-                cause=Cause.CANCEL,
-                ready_at=Now(),
-                stop_request=StopRequest.NONE,
-                **fields,
-            )
+        if outcome.step_id not in requests:
+            continue
+        request, name = requests[outcome.step_id]
+        has_waited = outcome.state == StepState.SUSPENDED and outcome.alarm not in DEAF_ALARMS
+        if has_waited and request == StopRequest.CANCEL and needs_worker(name, "cancel"):
+            asked.append(outcome.step_id)
         else:
             outcome.state = StepState.CANCELLED
-            step.transition(
-                [StepState.SUSPENDED, StepState.READY], StepState.CANCELLED, ended_at=Now(), deadline_at=None, **fields
-            )
             if outcome.ended_as is EndedAs.SUSPENDED:
                 outcome.ended_as = EndedAs.CANCELLED
+    return asked
+
+
+def ask(step_ids: Sequence[int], effects: Effects) -> None:
+    """Let a worker call the `cancel` method of these suspended steps."""
+    woken = make_these_ready(step_ids, frm=StepState.SUSPENDED, cause=Cause.CANCEL)
+    Step.objects.filter(pk__in=[row.step_id for row in woken]).update(stop_request=StopRequest.NONE)
+    effects.became_ready(woken, is_new=False)

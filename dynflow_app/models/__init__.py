@@ -18,6 +18,7 @@ from dynflow_app.models.resource_lock import ResourceLink, ResourceLock
 from dynflow_app.models.schedule import Occurrence, Schedule
 from dynflow_app.models.step import Attempt, Step
 from dynflow_app.models.sub_plans import SubPlans
+from dynflow_app.models.ticket import Ticket
 from dynflow_app.models.world import World, WorldKind
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Step",
     "SubPlans",
     "Term",
+    "Ticket",
     "World",
     "WorldKind",
 ]

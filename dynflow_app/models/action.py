@@ -20,7 +20,14 @@ class Action(models.Model):
     """One planned use of an action class in one plan; owns input and output."""
 
     id = models.BigAutoField(primary_key=True)
-    plan = models.ForeignKey(ExecutionPlan, models.CASCADE, related_name="actions", verbose_name=_("plan"))
+    plan = models.ForeignKey(
+        ExecutionPlan,
+        models.CASCADE,
+        related_name="actions",
+        db_index=False,
+        db_constraint=False,
+        verbose_name=_("plan"),
+    )
     number = models.PositiveIntegerField(_("number"))
     name = models.CharField(_("class"), max_length=255)
     caller_number = models.PositiveIntegerField(
@@ -85,7 +92,9 @@ class OutputChunk(models.Model):
     """A piece of an action's log, appended while its step runs."""
 
     id = models.BigAutoField(primary_key=True)
-    action = models.ForeignKey(Action, models.CASCADE, related_name="chunks", verbose_name=_("action"))
+    action = models.ForeignKey(
+        Action, models.CASCADE, related_name="chunks", db_constraint=False, verbose_name=_("action")
+    )
     attempt = models.PositiveIntegerField(_("attempt"))
     text = models.TextField(_("text"))
     created_at = models.DateTimeField(_("created at"), default=clock.now)

@@ -12,13 +12,14 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.apps import apps
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dynflow_app.exceptions import SchemaOutdatedError
+from dynflow_app.states import Transitions, require_legal
 
 M = TypeVar("M", bound=models.Model)
 
@@ -33,13 +34,17 @@ def uuid7() -> uuid.UUID:
 
 
 class LedgerQuerySet(models.QuerySet[M]):
-    """Queryset whose state column only changes by `transition`."""
+    """Queryset whose state column changes by named verbs only, which are built on `_move`."""
 
-    def transition(self, frm: Collection[str], to: str, **fields: Any) -> int:
+    transitions: ClassVar[Transitions] = {}
+
+    def _move(self, frm: Collection[str], to: str, **fields: Any) -> int:
         """Move rows that are in one of the states `frm` to `to`, with further `fields`; returns how many moved.
 
-        The number is the verdict: a row that another process moved first is not counted.
+        The number is the verdict: a row that another process moved first is not counted. Raises
+        `IllegalTransitionError` for a change that the table of the model does not have.
         """
+        require_legal(self.transitions, frm, to)
         return self.filter(state__in=frm).update(state=to, **fields)
 
 
@@ -134,6 +139,31 @@ def values_table(
         return table, [list(column) for column in by_column]
     names = ", ".join(f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(columns))
     return f"(SELECT {names} FROM json_each(%s))", [json.dumps(list(zip(*by_column, strict=True)))]  # noqa: S608
+
+
+def execute(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run one statement on this thread's connection to the ledger; returns its rows, none if it has none to return."""
+    with ledger_connection().cursor() as cursor:
+        cursor.execute(sql, list(parameters))
+        return cursor.fetchall() if cursor.description else []
+
+
+def greatest(connection: BaseDatabaseWrapper) -> str:
+    """The function that picks the largest of its arguments."""
+    return "GREATEST" if is_postgresql(connection) else "MAX"
+
+
+def db_key(key: Any, connection: BaseDatabaseWrapper) -> Any:
+    """A UUID as the database has it."""
+    return _UUID.get_db_prep_value(key, connection)
+
+
+def from_db_key(key: Any) -> uuid.UUID:
+    """A UUID as Python has it."""
+    return key if isinstance(key, uuid.UUID) else uuid.UUID(str(key))
+
+
+_UUID: models.UUIDField[Any, Any] = models.UUIDField()
 
 
 def is_any_of(connection: BaseDatabaseWrapper, column: str, values: Collection[Any]) -> tuple[str, list[Any]]:

@@ -5,6 +5,11 @@ A timer is an envelope that is due later; it survives whatever is stopped in bet
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +22,19 @@ from dynflow_app.models.execution_plan import ExecutionPlan
 
 class EnvelopeQuerySet(LedgerQuerySet["Envelope"]):
     """The orchestrator's inbox."""
+
+    def send(self, kind: EnvelopeKind, plan_ids: Iterable[UUID], due_at: datetime | None = None) -> int:
+        """Write one envelope about each of these plans, to be read at `due_at` or now; returns how many.
+
+        In the caller's transaction, who rings the orchestrator's bell after the commit.
+        """
+        when = {} if due_at is None else {"due_at": due_at}
+        return len(self.bulk_create(Envelope(kind=kind.value, plan_id=plan_id, **when) for plan_id in plan_ids))
+
+    def tally(self, rows: Iterable[tuple[UUID, int, dict[str, int]]]) -> None:
+        """Write down for parents (plan, step) how many of their sub-plans came to rest, by result."""
+        kind = EnvelopeKind.SUB_PLANS.value
+        self.bulk_create(Envelope(kind=kind, plan_id=plan, step_id=step, payload=ended) for plan, step, ended in rows)
 
     def due(self) -> EnvelopeQuerySet:
         """Envelopes whose time has come, by the database's clock, the longest due first."""
@@ -32,7 +50,11 @@ class Envelope(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     kind = models.CharField(_("kind"), max_length=16, choices=[(kind.value, kind.value) for kind in EnvelopeKind])
-    plan = models.ForeignKey(ExecutionPlan, models.CASCADE, related_name="envelopes", verbose_name=_("plan"))
+    plan = models.ForeignKey(
+        ExecutionPlan, models.CASCADE, related_name="envelopes", db_constraint=False, verbose_name=_("plan")
+    )
+    step_id = models.BigIntegerField(_("step"), null=True, blank=True, help_text=_("Which it is about, if one."))
+    payload: models.JSONField[Any, Any] = models.JSONField(_("payload"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), default=clock.now)
     due_at = models.DateTimeField(_("due at"), db_default=Now())
 
@@ -42,7 +64,12 @@ class Envelope(models.Model):
         verbose_name = _("envelope")
         verbose_name_plural = _("envelopes")
         ordering = ("id",)
-        indexes = (models.Index(fields=("due_at", "id"), name="dynflow_envelope_to_read"),)
+        indexes = (
+            models.Index(fields=("due_at", "id"), name="dynflow_envelope_to_read"),
+            models.Index(
+                fields=("step_id",), name="dynflow_envelope_of_step", condition=models.Q(step_id__isnull=False)
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.kind}: plan {self.plan_id}"

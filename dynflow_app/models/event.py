@@ -9,15 +9,21 @@ from django.utils.translation import gettext_lazy as _
 from dynflow_app import clock
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet
 from dynflow_app.models.step import Step
-from dynflow_app.states import EventState
+from dynflow_app.states import EVENT_TRANSITIONS, EventState
 
 
 class EventQuerySet(LedgerQuerySet["Event"]):
     """Events in bulk."""
 
+    transitions = EVENT_TRANSITIONS
+
     def waiting(self) -> EventQuerySet:
         """Events that no invocation has handled, in the order of their delivery."""
         return self.filter(state=EventState.WAITING).order_by("due_at", "id")
+
+    def drop(self) -> int:
+        """Let go of those that no invocation will handle."""
+        return self._move([EventState.WAITING], EventState.DROPPED)
 
 
 class Event(models.Model):
@@ -29,7 +35,7 @@ class Event(models.Model):
     data = models.JSONField(_("data"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=8, choices=EventState.choices, default=EventState.WAITING)
     key = models.CharField(
-        _("key"), max_length=100, null=True, blank=True, unique=True, help_text=_("A second one is not accepted.")
+        _("key"), max_length=100, null=True, blank=True, help_text=_("A second one is not accepted.")
     )
     sent_by = models.CharField(_("sent by"), max_length=255, blank=True)
     sent_at = models.DateTimeField(_("sent at"), default=clock.now)
@@ -43,6 +49,11 @@ class Event(models.Model):
         verbose_name_plural = _("events")
         ordering = ("id",)
         indexes = (models.Index(fields=("step", "due_at", "id"), name="dynflow_event_to_deliver"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("key",), condition=models.Q(key__isnull=False), name="dynflow_event_once_a_key"
+            ),
+        )
 
     def __str__(self) -> str:
         return f"event {self.name}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.exceptions import DynflowError, WaitTimeoutError
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
-from dynflow_app.states import LIVE_PLAN_STATES, MadeAs, PlanResult, PlanState
+from dynflow_app.states import LIVE_PLAN_STATES, PLAN_TRANSITIONS, RESTING_PLAN_STATES, MadeAs, PlanResult, PlanState
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 
 
 class ExecutionPlanQuerySet(LedgerQuerySet["ExecutionPlan"]):
-    """Plans in bulk."""
+    """Plans in bulk. The verbs change plans that the caller has locked, and return how many were in a state for it."""
+
+    transitions = PLAN_TRANSITIONS
 
     def live(self) -> ExecutionPlanQuerySet:
         """Plans that have not stopped."""
-        return self.filter(state__in=LIVE_PLAN_STATES)
+        return self.exclude(state=PlanState.STOPPED)
 
     def lock(self) -> ExecutionPlanQuerySet:
         """These plans, locked in the order of their keys until the transaction ends.
@@ -35,6 +39,36 @@ class ExecutionPlanQuerySet(LedgerQuerySet["ExecutionPlan"]):
         Everything that changes a plan or its steps takes these locks first, so no two of them deadlock.
         """
         return self.select_for_update(no_key=True).order_by("id")
+
+    def begin_planning(self) -> int:
+        """A worker plans them now."""
+        return self._move([PlanState.SCHEDULED], PlanState.PLANNING, is_waiting=False)
+
+    def end_planning(self, **planned: Any) -> int:
+        """A worker has planned them; `planned` holds what their columns are now."""
+        return self._move([PlanState.PLANNING], PlanState.PLANNED, **planned)
+
+    def start(self) -> int:
+        """Their steps may run."""
+        return self._move(
+            [PlanState.PLANNED],
+            PlanState.RUNNING,
+            started_at=Now(),
+            is_waiting=False,
+            revision=models.F("revision") + 1,
+        )
+
+    def pause(self, result: PlanResult) -> int:
+        """They wait for a person."""
+        return self._move([PlanState.RUNNING], PlanState.PAUSED, result=result, revision=models.F("revision") + 1)
+
+    def resume(self, **fields: Any) -> int:
+        """They go on, with further `fields`."""
+        return self._move([PlanState.PAUSED], PlanState.RUNNING, result=PlanResult.PENDING, **fields)
+
+    def stop(self, result: PlanResult, frm: Collection[PlanState] = LIVE_PLAN_STATES) -> int:
+        """They have ended, and never change again. None of their steps may be active."""
+        return self._move(frm, PlanState.STOPPED, result=result, ended_at=Now(), revision=models.F("revision") + 1)
 
 
 class ExecutionPlan(models.Model):
@@ -82,6 +116,15 @@ class ExecutionPlan(models.Model):
     is_waiting = models.BooleanField(
         _("is waiting"), default=False, help_text=_("Whether it may start as soon as other plans allow it.")
     )
+    fairness_key = models.CharField(
+        _("fairness key"),
+        max_length=255,
+        blank=True,
+        help_text=_("Plans with the same one share their turns in a queue; empty for the plan's own."),
+    )
+    fairness_weight = models.FloatField(
+        _("fairness weight"), default=1.0, help_text=_("How many turns it gets for each one of others.")
+    )
     has_locks = models.BooleanField(
         _("has locks"), default=False, help_text=_("Whether it asked for resources when it was planned.")
     )
@@ -92,6 +135,7 @@ class ExecutionPlan(models.Model):
         blank=True,
         related_name="children",
         db_index=False,
+        db_constraint=False,
         verbose_name=_("parent step"),
         help_text=_("The step whose sub-plan it is."),
     )
@@ -119,7 +163,7 @@ class ExecutionPlan(models.Model):
     )
     priority = models.SmallIntegerField(_("priority"), default=0)
     tags = models.JSONField(_("tags"), default=list, blank=True)
-    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True, unique=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True)
     triggered_by = models.CharField(_("triggered by"), max_length=255, blank=True)
     error = models.JSONField(_("error"), null=True, blank=True)
     revision = models.PositiveIntegerField(_("revision"), default=0)
@@ -149,11 +193,6 @@ class ExecutionPlan(models.Model):
                 condition=models.Q(parent_step__isnull=True),
             ),
             models.Index(
-                fields=("parent_step", "state"),
-                name="dynflow_plan_moving_children",
-                condition=models.Q(parent_step__isnull=False) & ~models.Q(state__in=("stopped", "paused")),
-            ),
-            models.Index(
                 fields=("ended_at", "id", "action"),
                 name="dynflow_plan_to_clean_up",
                 condition=models.Q(state="stopped", parent_step__isnull=True),
@@ -163,11 +202,8 @@ class ExecutionPlan(models.Model):
                 name="dynflow_plan_of_schedule",
                 condition=models.Q(schedule__isnull=False) & ~models.Q(state="stopped"),
             ),
-            models.Index(
-                fields=("state", "created_at"),
-                name="dynflow_plan_to_sweep",
-                condition=~models.Q(state="stopped"),
-            ),
+            # What moves: looked through by sweeps, and by parents for those of their sub-plans that have not stopped.
+            models.Index(fields=("parent_step",), name="dynflow_plan_live", condition=~models.Q(state="stopped")),
         )
         constraints = (
             models.UniqueConstraint(
@@ -180,7 +216,13 @@ class ExecutionPlan(models.Model):
                 condition=models.Q(singleton__isnull=False, state__in=("planning", "planned", "running")),
                 name="dynflow_plan_singleton",
             ),
+            models.UniqueConstraint(
+                fields=("idempotency_key",),
+                condition=models.Q(idempotency_key__isnull=False),
+                name="dynflow_plan_idempotency_key",
+            ),
             models.CheckConstraint(condition=models.Q(active_steps__gte=0), name="dynflow_plan_active_steps"),
+            models.CheckConstraint(condition=models.Q(fairness_weight__gt=0), name="dynflow_plan_fairness_weight"),
             models.CheckConstraint(
                 condition=~models.Q(state="stopped")
                 | models.Q(ended_at__isnull=False, active_steps=0) & ~models.Q(result="pending"),
@@ -190,6 +232,13 @@ class ExecutionPlan(models.Model):
 
     def __str__(self) -> str:
         return self.label or f"{self.action.rpartition('.')[2]} {str(self.id)[:13]}"
+
+    def as_failed(self, error: dict[str, Any]) -> ExecutionPlan:
+        """Itself, not stored yet, as a plan that could not be planned."""
+        self.state, self.result, self.error = PlanState.STOPPED, PlanResult.ERROR, error
+        self.ended_at = clock.now()
+        self.idempotency_key = None  # the caller may try again with the same key
+        return self
 
     @property
     def is_stopped(self) -> bool:
@@ -211,7 +260,7 @@ class ExecutionPlan(models.Model):
         pause = 0.002
         while True:
             self.refresh_from_db()
-            if self.state in (PlanState.STOPPED, PlanState.PAUSED):
+            if self.state in RESTING_PLAN_STATES:
                 return self
             if deadline is not None and clock.monotonic() >= deadline:
                 raise WaitTimeoutError(

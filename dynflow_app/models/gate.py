@@ -13,7 +13,9 @@ class Gate(models.Model):
     """A meeting point in the flow. Steps name the gate they wait behind; zero means open."""
 
     id = models.BigAutoField(primary_key=True)
-    plan = models.ForeignKey(ExecutionPlan, models.CASCADE, related_name="gates", verbose_name=_("plan"))
+    plan = models.ForeignKey(
+        ExecutionPlan, models.CASCADE, related_name="gates", db_constraint=False, verbose_name=_("plan")
+    )
     waits_for = models.IntegerField(_("waits for"), help_text=_("How many of its dependencies have not ended."))
     is_awaited = models.BooleanField(_("is awaited"), default=False, help_text=_("Whether another gate waits for it."))
 
@@ -32,13 +34,16 @@ class Dependency(models.Model):
     """One thing that a gate waits for: a step, or another gate."""
 
     id = models.BigAutoField(primary_key=True)
-    gate = models.ForeignKey(Gate, models.CASCADE, related_name="dependencies", db_index=False, verbose_name=_("gate"))
+    gate = models.ForeignKey(
+        Gate, models.CASCADE, related_name="dependencies", db_index=False, db_constraint=False, verbose_name=_("gate")
+    )
     step = models.ForeignKey(
         "dynflow_app.Step",
         models.CASCADE,
         null=True,
         related_name="dependents",
         db_index=False,
+        db_constraint=False,
         verbose_name=_("step"),
     )
     after_gate = models.ForeignKey(
@@ -47,6 +52,7 @@ class Dependency(models.Model):
         null=True,
         related_name="dependents",
         db_index=False,
+        db_constraint=False,
         verbose_name=_("after gate"),
     )
 

@@ -9,6 +9,8 @@ another took over therefore writes nothing.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import models, transaction
@@ -19,6 +21,8 @@ from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.models.base import (
     LedgerManager,
     LedgerQuerySet,
+    db_key,
+    execute,
     is_postgresql,
     ledger_alias,
     ledger_connection,
@@ -32,18 +36,20 @@ class Term:
     epoch: int
     holder: uuid.UUID
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction of the leader. Raises `LostLeadershipError` unless this term still holds."""
+        with transaction.atomic(using=ledger_alias()):
+            self.check()
+            yield
+
     def check(self) -> None:
         """Raise `LostLeadershipError` unless this term still holds; keeps it so until the transaction ends."""
         connection = ledger_connection()
         lock = "FOR SHARE" if is_postgresql(connection) else ""
-        holder = Leadership._meta.get_field("holder").get_db_prep_value(self.holder, connection)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT 1 FROM {Leadership._meta.db_table} WHERE id = 1 AND epoch = %s AND holder = %s {lock}",  # noqa: S608 - names are ours
-                [self.epoch, holder],
-            )
-            if cursor.fetchone() is None:
-                raise LostLeadershipError(epoch=self.epoch)
+        sql = f"SELECT 1 FROM {Leadership._meta.db_table} WHERE id = 1 AND epoch = %s AND holder = %s {lock}"  # noqa: S608 - names are ours
+        if not execute(sql, [self.epoch, db_key(self.holder, connection)]):
+            raise LostLeadershipError(epoch=self.epoch)
 
 
 class LeadershipQuerySet(LedgerQuerySet["Leadership"]):

@@ -1,19 +1,20 @@
 """Resource locks and links: what a plan wants for itself, and what it is about.
 
-Only the orchestrator grants and releases; the rows stay as history. The *place* is common to all locks of a plan, so
+Only the orchestrator grants and unlocks; the rows stay as history. The *place* is common to all locks of a plan, so
 two plans never wait for each other's locks: whoever waits, waits for holders and for smaller places.
 """
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.exceptions import PlanningError
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet
 from dynflow_app.models.execution_plan import ExecutionPlan
-from dynflow_app.states import LockState, OnConflict
+from dynflow_app.states import LOCK_TRANSITIONS, LockState, OnConflict
 
 LONGEST_RESOURCE = 255
 TEXT = "text:"
@@ -41,9 +42,15 @@ def resource_key(resource: object) -> str:
 class ResourceLockQuerySet(LedgerQuerySet["ResourceLock"]):
     """Locks in bulk."""
 
+    transitions = LOCK_TRANSITIONS
+
+    def hold(self) -> int:
+        """Those in line are granted."""
+        return self._move([LockState.WAITING], LockState.HELD, held_at=Now())
+
     def live(self) -> ResourceLockQuerySet:
-        """Those that are not released: asked for, in line, or held."""
-        return self.exclude(state=LockState.RELEASED)
+        """Those that are not unlocked: asked for, in line, or held."""
+        return self.exclude(state=LockState.UNLOCKED)
 
     def in_line(self) -> ResourceLockQuerySet:
         """Holders, then those who wait, the first in line first."""
@@ -52,7 +59,7 @@ class ResourceLockQuerySet(LedgerQuerySet["ResourceLock"]):
 
 
 class ResourceLock(models.Model):
-    """One plan's claim to one resource, from planning to its release."""
+    """One plan's claim to one resource, until it is unlocked."""
 
     id = models.BigAutoField(primary_key=True)
     plan = models.ForeignKey(
@@ -68,12 +75,12 @@ class ResourceLock(models.Model):
     lane = models.BigIntegerField(
         _("lane"), default=0, help_text=_("Of a sub-plan that passes the line: the parent step.")
     )
-    is_release_requested = models.BooleanField(_("is release requested"), default=False)
-    reason = models.TextField(_("reason"), blank=True, help_text=_("Why it was released."))
+    is_unlock_requested = models.BooleanField(_("is unlock requested"), default=False)
+    reason = models.TextField(_("reason"), blank=True, help_text=_("Why it was unlocked."))
     created_at = models.DateTimeField(_("created at"), default=clock.now)
     queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
     held_at = models.DateTimeField(_("held at"), null=True, blank=True)
-    released_at = models.DateTimeField(_("released at"), null=True, blank=True)
+    unlocked_at = models.DateTimeField(_("unlocked at"), null=True, blank=True)
 
     objects = LedgerManager.from_queryset(ResourceLockQuerySet)()
 

@@ -12,9 +12,23 @@ from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.engine.timing import Cron, Every, Timing
-from dynflow_app.models.base import LedgerManager, LedgerQuerySet, ledger_connection, now_sql, values_table
+from dynflow_app.models.base import (
+    LedgerManager,
+    LedgerQuerySet,
+    ledger_alias,
+    ledger_connection,
+    now_sql,
+    values_table,
+)
 from dynflow_app.models.execution_plan import ExecutionPlan
-from dynflow_app.states import Missed, OccurrenceOutcome, Overlap, ScheduleState
+from dynflow_app.states import (
+    SCHEDULE_TRANSITIONS,
+    Missed,
+    OccurrenceOutcome,
+    Overlap,
+    ScheduleState,
+    require_legal,
+)
 
 KEPT_OCCURRENCES = 1000
 """About as many of each schedule; older ones are deleted."""
@@ -31,6 +45,8 @@ def this_second() -> datetime:
 
 class ScheduleQuerySet(LedgerQuerySet["Schedule"]):
     """Schedules in bulk."""
+
+    transitions = SCHEDULE_TRANSITIONS
 
     def lock(self) -> ScheduleQuerySet:
         """These schedules, locked in the order of their keys until the transaction ends. Lock plans after that only."""
@@ -165,6 +181,18 @@ class Schedule(models.Model):
         left = None if self.limit is None else max(self.limit - self.fired, 0)
         end = self.ends_at or FOREVER
         return islice(takewhile(lambda moment: moment <= end, self.timing.times(after, self.starts_at)), left)
+
+    def pause(self, *, by: str, reason: str) -> None:
+        """Let nothing be due any more. Saves it; whoever does it has locked it."""
+        require_legal(SCHEDULE_TRANSITIONS, [self.state], ScheduleState.PAUSED)
+        self.state, self.due_at, self.next_at = ScheduleState.PAUSED, None, None
+        self.changed_by, self.reason = by[:255], reason
+        self.save(using=ledger_alias())
+
+    def wake(self) -> None:
+        """Let it be due again, once its next due time is found. Does not save."""
+        require_legal(SCHEDULE_TRANSITIONS, [self.state], ScheduleState.ACTIVE)
+        self.state = ScheduleState.ACTIVE
 
     def await_next(self, after: datetime) -> None:
         """Let the first due time later than `after` be the coming one, or end if there is none. Does not save."""

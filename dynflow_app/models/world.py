@@ -7,8 +7,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
-from dynflow_app.models.base import LedgerManager, LedgerQuerySet, uuid7
-from dynflow_app.states import WorldState
+from dynflow_app.models.base import LedgerManager, LedgerQuerySet, ledger_alias, uuid7
+from dynflow_app.states import WORLD_TRANSITIONS, WorldState
 
 
 class WorldKind(models.TextChoices):
@@ -22,6 +22,8 @@ class WorldKind(models.TextChoices):
 class WorldQuerySet(LedgerQuerySet["World"]):
     """Processes in bulk."""
 
+    transitions = WORLD_TRANSITIONS
+
     def alive(self) -> WorldQuerySet:
         """Worlds that nobody declared dead."""
         return self.exclude(state=WorldState.INVALIDATED)
@@ -29,6 +31,10 @@ class WorldQuerySet(LedgerQuerySet["World"]):
     def beat(self, memory: int | None = None) -> int:
         """Say that these are alive, by the database's clock; returns how many still count as alive."""
         return self.alive().update(heartbeat_at=Now(), memory=memory)
+
+    def invalidate(self) -> int:
+        """Declare these dead: they get no steps any more, and what they have is taken from them."""
+        return self._move([WorldState.ACTIVE], WorldState.INVALIDATED)
 
 
 class World(models.Model):
@@ -54,3 +60,8 @@ class World(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+    def come_back(self) -> None:
+        """Write this world anew: somebody declared it dead, and perhaps forgot it, but it lives."""
+        self.state, self.heartbeat_at = WorldState.ACTIVE, clock.now()
+        self.save(using=ledger_alias())

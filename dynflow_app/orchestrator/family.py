@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Exists, OuterRef
 
 from dynflow_app import control
-from dynflow_app.control.stopping import end_many
+from dynflow_app.ledger.families import end_many
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, HistoryEntry
 from dynflow_app.states import StopRequest
@@ -37,4 +37,4 @@ def end_children(envelope: Envelope) -> None:
         end_many(portion, request, by=actor, reason=_REASON)
         is_more = len(portion) == PORTION
     if is_more:
-        Envelope.objects.create(kind=envelope.kind, plan_id=envelope.plan_id)
+        Envelope.objects.send(EnvelopeKind(envelope.kind), [envelope.plan_id])

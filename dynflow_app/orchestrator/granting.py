@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from django.db.models import F
-from django.db.models.functions import Now
 
-from dynflow_app.ledger.locking import db_key
+from dynflow_app.ledger import lines
+from dynflow_app.ledger.lines import FRONT
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step
-from dynflow_app.models.base import is_any_of, ledger_connection, now_sql, values_table
 from dynflow_app.models.resource_lock import shown
 from dynflow_app.states import LockState, MadeAs, OnConflict, PlanResult
-
-FRONT = 2**61
-"""Places of those who come before others are smaller by this, or by twice this."""
-_LOCK = ResourceLock._meta.db_table
 
 
 @dataclass(slots=True)
@@ -59,7 +53,7 @@ def grant(plan_ids: Collection[UUID]) -> Granted:
     granted = Granted()
     passing = _passing(pairs, claims, granted) if pairs else set()
     _enter(claims, passing)
-    blocked = blocked_by(plan_ids, pairs) if claims else {}
+    blocked = lines.blocked_by(plan_ids, pairs) if claims else {}
     if passing:
         _settle_among(claims, passing, pairs, blocked, granted)
     _refuse(claims, blocked, granted)
@@ -116,57 +110,12 @@ def _enter(claims: Iterable[_Claim], passing: Collection[UUID]) -> None:
             fresh.setdefault(claim.plan_id, claim)
     if not fresh:
         return
-    connection = ledger_connection()
-    ranges = ("place > 0", f"place < 0 AND place > -{FRONT}", f"place < -{FRONT}")
-    latest = ", ".join(f"(SELECT MAX(place) FROM {_LOCK} WHERE {where})" for where in ranges)  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {latest}")
-        turn = max((place + n * FRONT for n, place in enumerate(cursor.fetchone()) if place is not None), default=0)
     rows = []
-    for place, (plan_id, claim) in enumerate(fresh.items(), start=turn + 1):
+    for place, (plan_id, claim) in enumerate(fresh.items(), start=lines.last_turn() + 1):
         passes = plan_id in passing
         ahead = 2 * FRONT if passes else FRONT if claim.made_as == MadeAs.REVERT else 0
-        rows.append((db_key(plan_id, connection), place - ahead, claim.parent_step_id if passes else 0))
-    table, parameters = values_table(connection, {"plan_id": "uuid", "place": "bigint", "lane": "bigint"}, rows)
-    sql = f"""
-        UPDATE {_LOCK} SET state = 'waiting', place = line.place, lane = line.lane, queued_at = {now_sql(connection)}
-        FROM {table} AS line WHERE {_LOCK}.plan_id = line.plan_id AND {_LOCK}.state = 'requested'
-    """  # noqa: S608 - names are ours
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-
-
-def blocked_by(plan_ids: Collection[UUID], pairs: Collection[tuple[UUID, UUID]] = ()) -> dict[UUID, list[str]]:
-    """Those of these plans in line that cannot have their locks, and the resources that keep them. `pairs` are plans
-    and their ancestors, which do not conflict."""
-    connection = ledger_connection()
-    inside, parameters = is_any_of(connection, "mine.plan_id", [db_key(plan_id, connection) for plan_id in plan_ids])
-    unrelated = ""
-    related: list[Any] = []
-    if pairs:
-        rows = [(db_key(plan_id, connection), db_key(ancestor, connection)) for plan_id, ancestor in pairs]
-        table, related = values_table(connection, {"plan_id": "uuid", "ancestor": "uuid"}, rows)
-        unrelated = f"AND (mine.plan_id, other.plan_id) NOT IN (SELECT plan_id, ancestor FROM {table} AS kin)"  # noqa: S608 - as below
-
-    def exists(state: str, shared: str) -> str:
-        before = "AND other.place < mine.place AND (mine.lane = 0 OR other.lane = mine.lane)"
-        how = before if state == "waiting" else unrelated
-        return f"""EXISTS (SELECT 1 FROM {_LOCK} AS other WHERE other.resource = mine.resource
-            AND other.state = '{state}' AND other.is_shared = {shared} {how})"""  # noqa: S608 - names are ours
-
-    sql = f"""
-        SELECT mine.plan_id, mine.resource FROM {_LOCK} AS mine
-        WHERE {inside} AND mine.state = 'waiting' AND (
-            {exists("held", "false")} OR {exists("waiting", "false")}
-            OR (mine.is_shared = false AND ({exists("held", "true")} OR {exists("waiting", "true")}))
-        )
-    """  # noqa: S608 - names are ours
-    blocked: dict[UUID, list[str]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*parameters, *related, *related])
-        for plan_id, resource in cursor.fetchall():
-            blocked[ExecutionPlan._meta.pk.to_python(plan_id)].append(resource)
-    return blocked
+        rows.append((plan_id, place - ahead, (claim.parent_step_id or 0) if passes else 0))
+    lines.enter(rows)
 
 
 def _settle_among(
@@ -218,7 +167,7 @@ def _refuse(claims: Iterable[_Claim], blocked: dict[UUID, list[str]], granted: G
 
 def _hold(granted: Granted) -> None:
     waiting = ResourceLock.objects.filter(plan_id__in=granted.may_start)
-    waiting.transition([LockState.WAITING], LockState.HELD, held_at=Now())
+    waiting.hold()
     plans = ExecutionPlan.objects.filter(id__in=granted.waits, is_waiting=False)
     times = dict(plans.values_list("id", "start_before")) if granted.waits else {}
     if times:

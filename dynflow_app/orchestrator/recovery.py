@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from dynflow_app import probes, transport
+from dynflow_app import probes
 from dynflow_app.conf import settings
-from dynflow_app.ledger.recording import Recorded
-from dynflow_app.ledger.recovery import BATCH, reclaim
-from dynflow_app.models import Step, Term, World
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.ledger.recovery import reclaim_all
+from dynflow_app.models import Term, Ticket, World
 from dynflow_app.signals import announce, world_invalidated
-from dynflow_app.states import StepState, WorldState
+from dynflow_app.states import WorldState
 
 KEEP_INVALIDATED = timedelta(hours=1)
 
@@ -46,7 +43,7 @@ class Recovery:
         recovered = Recovered()
         for world in self._silent():
             recovered.worlds += self._invalidate(term, world)
-        for world in World.objects.filter(state=WorldState.INVALIDATED).filter(_has_running_steps()):
+        for world in self._with_steps():
             recovered.steps += self._reclaim_all(term, world)
         return recovered
 
@@ -57,42 +54,30 @@ class Recovery:
         self._suspects = {world.pk: world.heartbeat_at for world in silent}
         return confirmed
 
+    def _with_steps(self) -> list[World]:
+        return list(World.objects.filter(state=WorldState.INVALIDATED).filter(_has_running_steps()))
+
     def _invalidate(self, term: Term, world: World) -> int:
-        with transaction.atomic(using=ledger_alias()):
-            term.check()
-            unchanged = World.objects.filter(pk=world.pk, heartbeat_at__lte=world.heartbeat_at)
-            moved = unchanged.transition([WorldState.ACTIVE], WorldState.INVALIDATED)
+        with term.transaction():
+            moved = World.objects.filter(pk=world.pk, heartbeat_at__lte=world.heartbeat_at).invalidate()
         probes.reached(probes.Probe.WORLD_INVALIDATED)
         return moved
 
     def _reclaim_all(self, term: Term, world: World) -> int:
-        lost = handed_back = 0
-        while True:
-            with transaction.atomic(using=ledger_alias()):
-                term.check()
-                part = reclaim(world.pk, worker=str(world))
-            _ring(part.recorded)
-            lost += part.lost
-            handed_back += part.handed_back
-            if part.lost + part.handed_back < BATCH:
-                break
-        announce(world_invalidated, World, world_id=world.pk, worker=str(world), lost=lost, handed_back=handed_back)
-        return lost + handed_back
+        taken = reclaim_all(world, term.transaction)
+        announce(
+            world_invalidated, World, world_id=world.pk, worker=str(world), lost=taken.lost,
+            handed_back=taken.handed_back,
+        )  # fmt: skip
+        return taken.lost + taken.handed_back
 
 
 def forget_old_worlds(term: Term) -> int:
     """Delete worlds that were invalidated long ago and have no steps; returns how many."""
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
+    with term.transaction():
         old = World.objects.filter(state=WorldState.INVALIDATED, heartbeat_at__lt=Now() - KEEP_INVALIDATED)
         return old.exclude(_has_running_steps()).delete()[0]
 
 
 def _has_running_steps() -> Exists:
-    return Exists(Step.objects.filter(world=OuterRef("pk"), state=StepState.RUNNING))
-
-
-def _ring(recorded: Recorded) -> None:
-    transport.get().ring_queues(recorded.ready)
-    if recorded.settled:
-        transport.get().ring_orchestrator()
+    return Exists(Ticket.objects.filter(world=OuterRef("pk")))

@@ -6,7 +6,7 @@ Either way the answer is written on the failed steps, so that each failure is an
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,10 +15,10 @@ from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.conf import settings
 from dynflow_app.engine.rescue import combine
-from dynflow_app.ledger.asides import Aside, make_ready
-from dynflow_app.ledger.releasing import adjust_active
+from dynflow_app.ledger.asides import Aside, store_asides
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.models import Action, ExecutionPlan, HistoryEntry, Step
-from dynflow_app.states import COUNTED_PHASES, MadeAs, Phase, Rescue, StepState
+from dynflow_app.states import MadeAs, Phase, Rescue, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,16 @@ class Failed:
 def failed_steps(plan_ids: Collection[UUID]) -> dict[UUID, list[Failed]]:
     """The failed steps of these plans."""
     found: defaultdict[UUID, list[Failed]] = defaultdict(list)
-    errors = Step.objects.filter(plan_id__in=plan_ids, state=StepState.ERROR, phase__in=COUNTED_PHASES)
+    errors = Step.objects.filter(plan_id__in=plan_ids).in_error()
     for plan_id, step_id, name, rescue in errors.values_list("plan_id", "id", "action__name", "rescue"):
         found[plan_id].append(Failed(step_id, name, rescue))
     return found
 
 
-def find_out(failed: Mapping[UUID, Sequence[Failed]]) -> tuple[Counter[str], list[UUID]]:
+def find_out(failed: Mapping[UUID, Sequence[Failed]], effects: Effects) -> list[UUID]:
     """Decide about the plans with these failed steps, or ask a worker to.
 
-    Returns queue to number of rescue steps, and the plans about which it was decided here.
+    Returns the plans about which it was decided here.
     """
     plans = {plan.pk: plan for plan in ExecutionPlan.objects.filter(id__in=failed)}
     by_answer: defaultdict[Rescue, list[int]] = defaultdict(list)
@@ -63,7 +63,8 @@ def find_out(failed: Mapping[UUID, Sequence[Failed]]) -> tuple[Counter[str], lis
     for answer, step_ids in by_answer.items():
         Step.objects.filter(id__in=step_ids, state=StepState.ERROR).update(rescue=answer)
     HistoryEntry.objects.bulk_create(notes)
-    return _ask(plans, asked), [plan_id for plan_id in failed if plan_id not in asked]
+    _ask(plans, asked, effects)
+    return [plan_id for plan_id in failed if plan_id not in asked]
 
 
 def _suggestion(plan: ExecutionPlan, failed: Sequence[Failed]) -> Rescue | None:
@@ -82,11 +83,10 @@ def _suggestion(plan: ExecutionPlan, failed: Sequence[Failed]) -> Rescue | None:
     return combine(suggestions)
 
 
-def _ask(plans: Mapping[UUID, ExecutionPlan], plan_ids: Collection[UUID]) -> Counter[str]:
-    entries = Action.objects.filter(plan_id__in=plan_ids, number=1).values_list("plan_id", "id")
+def _ask(plans: Mapping[UUID, ExecutionPlan], plan_ids: Collection[UUID], effects: Effects) -> None:
+    entries = Action.objects.filter(plan_id__in=plan_ids, number=1).values_list("plan_id", "id") if plan_ids else ()
     asides = [
         Aside(plan_id=plan_id, action_id=action_id, queue=plans[plan_id].queue, phase=Phase.RESCUE)
         for plan_id, action_id in entries
     ]
-    adjust_active(Counter(aside.plan_id for aside in asides))
-    return make_ready(asides)
+    store_asides(asides, effects)

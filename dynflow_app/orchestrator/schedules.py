@@ -11,15 +11,13 @@ import logging
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
-from django.db import transaction
 from django.db.models.functions import Now
 
 from dynflow_app import probes
-from dynflow_app.control.schedules import suspend
 from dynflow_app.engine.timing import last_times
 from dynflow_app.exceptions import DynflowError, LostLeadershipError
 from dynflow_app.models import Schedule, Term
-from dynflow_app.models.base import is_outage, ledger_alias
+from dynflow_app.models.base import is_outage
 from dynflow_app.models.schedule import ScheduleQuerySet
 from dynflow_app.schedules.occurrences import Decisions
 from dynflow_app.states import Missed, OccurrenceOutcome, Overlap, ScheduleState
@@ -53,8 +51,7 @@ def _due() -> ScheduleQuerySet:
 
 
 def _act(term: Term, keys: list[int]) -> int:
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
+    with term.transaction():
         locked = _due().filter(pk__in=keys).annotate(now=Now())
         schedules = list(locked.select_for_update(skip_locked=True, of=("self",), no_key=True))
         if not schedules:
@@ -131,9 +128,8 @@ def _act_singly(term: Term, keys: list[int]) -> int:
 
 
 def _set_aside(term: Term, key: int, error: Exception) -> None:
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
+    with term.transaction():
         for schedule in Schedule.objects.filter(pk=key, state=ScheduleState.ACTIVE).lock():
             reason = f"It could not be acted on ({type(error).__name__}: {error}). Correct it, then resume it."
-            suspend(schedule, by="orchestrator", reason=reason)
+            schedule.pause(by="orchestrator", reason=reason)
     _log.error("schedule set aside", exc_info=error, extra={"action": "schedule_set_aside", "schedule": key})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +12,13 @@ from django.db.models import Case, Q, When
 from django.db.models.functions import Now
 
 from dynflow_app.ledger import ending
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.locking import active_singletons
-from dynflow_app.ledger.releasing import adjust_active
+from dynflow_app.ledger.steps import make_these_ready
 from dynflow_app.models import Envelope, ExecutionPlan, Prerequisite, Step
 from dynflow_app.orchestrator import granting
-from dynflow_app.states import Phase, PlanResult, PlanState, StepState
-
-_BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
+from dynflow_app.payloads.errors import as_error
+from dynflow_app.states import WAITING_PLAN_STATES, Phase, PlanResult, PlanState, StepState
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Due:
 def sort_out(plan_ids: Collection[UUID]) -> Due:
     """Those of these locked plans that nobody froze and whose time has come, or has passed. One statement."""
     due = Due()
-    plans = ExecutionPlan.objects.filter(id__in=plan_ids, state__in=_BEFORE_START)
+    plans = ExecutionPlan.objects.filter(id__in=plan_ids, state__in=WAITING_PLAN_STATES)
     may_start = Case(When(Q(is_frozen=True) | Q(start_at__gt=Now()), then=False), default=True)
     has_not_begun = Q(state=PlanState.SCHEDULED) | Q(is_waiting=True)
     is_late = Case(When(has_not_begun, start_before__lte=Now(), then=True), default=False)
@@ -56,20 +56,21 @@ def sort_out(plan_ids: Collection[UUID]) -> Due:
     return due
 
 
-def end_late(plan_ids: Collection[UUID]) -> Counter[str]:
-    """Stop these locked plans, for whose start it is too late; returns queues with hook steps."""
+def end_late(plan_ids: Collection[UUID], effects: Effects) -> None:
+    """Stop these locked plans, for whose start it is too late."""
+    if not plan_ids:
+        return
     times = ExecutionPlan.objects.filter(id__in=plan_ids).values_list("id", "start_before")
-    return _refuse(
-        {
-            plan_id: ("TooLate", f"Not started before {before:%Y-%m-%d %H:%M:%S %Z}, so it is too late.")
-            for plan_id, before in times
-        }
-    )
+    errors = {
+        plan_id: ("TooLate", f"Not started before {before:%Y-%m-%d %H:%M:%S %Z}, so it is too late.")
+        for plan_id, before in times
+    }
+    _refuse(errors, effects)
 
 
-def end_refused(plan_ids: Collection[UUID]) -> tuple[set[UUID], list[UUID], Counter[str]]:
+def end_refused(plan_ids: Collection[UUID], effects: Effects) -> set[UUID]:
     """Stop those of these locked, scheduled plans whose prerequisites ended badly. Returns the plans that have to
-    wait for theirs, those that were stopped, and queues with hook steps."""
+    wait for theirs."""
     rows: Iterable[Any] = (
         Prerequisite.objects.filter(plan_id__in=plan_ids)
         .order_by("id")
@@ -88,12 +89,14 @@ def end_refused(plan_ids: Collection[UUID]) -> tuple[set[UUID], list[UUID], Coun
         plan_id: ("PrerequisiteFailed", f"It was to start after {' and '.join(names)}.")
         for plan_id, names in refusals.items()
     }
-    return waiting - set(errors), list(errors), _refuse(errors)
+    _refuse(errors, effects)
+    return waiting - set(errors)
 
 
-def end_doubles(plan_ids: Collection[UUID]) -> tuple[list[UUID], Counter[str]]:
-    """Stop those of these locked, scheduled singletons of which another plan is active, or was first. Returns them, and
-    queues with hook steps."""
+def end_doubles(plan_ids: Collection[UUID], effects: Effects) -> None:
+    """Stop those of these locked, scheduled singletons of which another plan is active, or was first."""
+    if not plan_ids:
+        return
     plans = ExecutionPlan.objects.filter(id__in=plan_ids).order_by("id").values_list("id", "singleton")
     singletons = [(plan_id, str(singleton)) for plan_id, singleton in plans]
     found = active_singletons(singleton for _, singleton in singletons)
@@ -102,55 +105,42 @@ def end_doubles(plan_ids: Collection[UUID]) -> tuple[list[UUID], Counter[str]]:
         first = found.setdefault(singleton, plan_id)
         if first != plan_id:
             errors[plan_id] = ("AlreadyActive", f"Plan {first} of {singleton} is active, and only one may be.")
-    return list(errors), _refuse(errors)
+    _refuse(errors, effects)
 
 
-def take_locks(plan_ids: Collection[UUID]) -> tuple[set[UUID], dict[UUID, PlanResult], Counter[str]]:
-    """Give these locked, planned plans their locks, or a place in line. Returns the plans that may not start now, the
-    results of those of them that were stopped, and queues with hook steps."""
+def take_locks(plan_ids: Collection[UUID], effects: Effects) -> set[UUID]:
+    """Give these locked, planned plans their locks, or a place in line. Returns the plans that may not start now."""
     granted = granting.grant(plan_ids)
-    ready: Counter[str] = Counter()
     for result in {result for result, _why in granted.refused.values()}:
         whys = {plan_id: why for plan_id, (its, why) in granted.refused.items() if its == result}
-        ready += _refuse({plan_id: ("ResourceBusy", why) for plan_id, why in whys.items()}, result)
-    results = {plan_id: result for plan_id, (result, _why) in granted.refused.items()}
-    return granted.waits | results.keys(), results, ready
+        _refuse({plan_id: ("ResourceBusy", why) for plan_id, why in whys.items()}, effects, result)
+    return granted.waits | granted.refused.keys()
 
 
-def begin_planning(plan_ids: Collection[UUID]) -> Counter[str]:
-    """Let workers plan these locked, scheduled plans; returns queue to number of steps."""
-    plans = ExecutionPlan.objects.filter(id__in=plan_ids)
-    plans.transition([PlanState.SCHEDULED], PlanState.PLANNING, is_waiting=False)
+def begin_planning(plan_ids: Collection[UUID], effects: Effects) -> None:
+    """Let workers plan these locked, scheduled plans."""
+    if not plan_ids:
+        return
+    ExecutionPlan.objects.filter(id__in=plan_ids).begin_planning()
     Envelope.objects.filter(plan_id__in=plan_ids).delete()  # that of the time after which it would be too late
-    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN)
-    queues = list(steps.filter(state=StepState.PENDING).values_list("plan_id", "queue"))
-    steps.transition([StepState.PENDING], StepState.READY, ready_at=Now())
-    adjust_active(Counter(plan_id for plan_id, _ in queues))
-    return Counter(queue for _, queue in queues)
+    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN).values_list("pk", flat=True)
+    effects.became_ready(make_these_ready(list(steps), frm=StepState.PENDING), is_new=True)
 
 
-def end_unplanned(plan_ids: Collection[UUID]) -> tuple[dict[UUID, PlanResult], Counter[str]]:
-    """Stop these locked plans, whose plan step has ended without success; returns their results, and hook steps."""
-    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN)
-    results: dict[UUID, PlanResult] = {}
-    errors = {}
+def end_unplanned(plan_ids: Collection[UUID], effects: Effects) -> None:
+    """Stop these locked plans, whose plan step has ended without success."""
+    steps = Step.objects.filter(plan_id__in=plan_ids, phase=Phase.PLAN) if plan_ids else Step.objects.none()
     for plan_id, state, error in steps.values_list("plan_id", "state", "error"):
         is_cancelled = state == StepState.CANCELLED
-        results[plan_id] = PlanResult.CANCELLED if is_cancelled else PlanResult.ERROR
-        errors[plan_id] = None if is_cancelled else error
-    ready: Counter[str] = Counter()
-    for plan_id, result in results.items():
-        ExecutionPlan.objects.filter(pk=plan_id).update(error=errors[plan_id])
-        ready += ending.stop([plan_id], result)
-    return results, ready
+        ExecutionPlan.objects.filter(pk=plan_id).update(error=None if is_cancelled else error)
+        ending.stop([plan_id], PlanResult.CANCELLED if is_cancelled else PlanResult.ERROR, effects)
 
 
-def _refuse(errors: Mapping[UUID, tuple[str, str]], result: PlanResult = PlanResult.ERROR) -> Counter[str]:
+def _refuse(errors: Mapping[UUID, tuple[str, str]], effects: Effects, result: PlanResult = PlanResult.ERROR) -> None:
     if not errors:
-        return Counter()
+        return
     for plan_id, (kind, message) in errors.items():
-        error = {"class": kind, "message": message, "backtrace": ""}
-        ExecutionPlan.objects.filter(pk=plan_id).update(error=error)
+        ExecutionPlan.objects.filter(pk=plan_id).update(error=as_error(kind, message))
     Envelope.objects.filter(plan_id__in=errors).delete()
     ending.cancel_rest(list(errors))
-    return ending.stop(list(errors), result)
+    ending.stop(list(errors), result, effects)

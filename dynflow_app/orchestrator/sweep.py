@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
-from django.db import transaction
-from django.db.models import Count, Exists, OuterRef
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef
 
-from dynflow_app import transport
-from dynflow_app.conf import settings
-from dynflow_app.ledger import limiting, sub_plans
-from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, SubPlans, Term
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.ledger import forgotten, limits, sub_plans
+from dynflow_app.ledger.concluding import conclude, ring
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.models import Envelope, ExecutionPlan, Term, Ticket
 from dynflow_app.orchestrator import unlocking
-from dynflow_app.states import PlanState, StepState
+from dynflow_app.states import WAITING_PLAN_STATES, PlanState
 
 BATCH = 500
-_BEFORE_START = (PlanState.SCHEDULED, PlanState.PLANNED)
 
 
 @dataclass(slots=True)
@@ -34,67 +28,39 @@ class Swept:
 
 
 def run_once(term: Term) -> Swept:
-    """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about."""
-    _wake_parents(term)
-    return Swept(
-        rung=_ring_again(), plans=_address_forgotten(term), admitted=_admit_again(term), locks=_mend_locks(term)
-    )
+    """Ring again for ready steps that nobody claims; write the missing envelope of plans that nobody decides about.
+
+    An idle system is asked once whether there is anything to do.
+    """
+    left = forgotten.look()
+    swept = Swept()
+    if not any(left):
+        return swept
+    effects = Effects()
+    if left.has_ready:
+        swept.rung = len(queues := Ticket.objects.queues())
+        effects.ready.update(queues)
+    with term.transaction():
+        if left.has_waiting_parents:
+            sub_plans.wake_forgotten(effects)
+        if left.has_live:
+            swept.plans = _address_forgotten(effects)
+        if left.has_throttled:
+            effects.limits.update(limits.keys_with_room())
+        if left.has_locks:
+            swept.locks = unlocking.mend(BATCH)
+        before = effects.ready.total()
+        conclude(effects)
+        swept.admitted = effects.ready.total() - before
+    ring(effects)
+    return swept
 
 
-def _ring_again() -> int:
-    waiting = Step.objects.filter(
-        state=StepState.READY, is_held=False, ready_at__lt=Now() - timedelta(seconds=settings.SWEEP_INTERVAL / 2)
-    )
-    by_queue = dict(waiting.order_by().values_list("queue").annotate(number_of=Count("id")))
-    if by_queue:
-        transport.get().ring_queues(by_queue)
-    return sum(by_queue.values())
-
-
-def _admit_again(term: Term) -> int:
-    """Let limited steps pass that nobody let pass when it was their turn."""
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
-        admitted = limiting.admit(limiting.keys_with_held_steps())
-    transport.get().ring_queues(admitted)
-    return sum(admitted.values())
-
-
-def _wake_parents(term: Term) -> None:
-    """Let steps go on whose sub-plans somebody deleted."""
-    if not SubPlans.objects.filter(wakes_below__isnull=False).exists():
-        return
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
-        woken = sub_plans.wake_forgotten()
-    transport.get().ring_queues(woken)
-
-
-def _mend_locks(term: Term) -> int:
-    """Write the missing envelopes of plans that keep others waiting, or wait, for nothing."""
-    if not ResourceLock.objects.live().exists():
-        return 0
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
-        return unlocking.mend(BATCH)
-
-
-def _address_forgotten(term: Term) -> int:
-    with transaction.atomic(using=ledger_alias()):
-        term.check()
-        quiet = ExecutionPlan.objects.filter(
-            state__in=(PlanState.SCHEDULED, PlanState.PLANNING, PlanState.PLANNED, PlanState.RUNNING),
-            active_steps=0,
-            is_frozen=False,
-            is_waiting=False,
-        )
-        unaddressed = quiet.exclude(Exists(Envelope.objects.filter(plan=OuterRef("pk")))).order_by("created_at")
-        envelopes = [
-            Envelope(
-                plan_id=plan_id,
-                kind=(EnvelopeKind.PLANNED if state in _BEFORE_START else EnvelopeKind.SETTLED).value,
-            )
-            for plan_id, state in unaddressed.values_list("id", "state")[:BATCH]
-        ]
-        Envelope.objects.bulk_create(envelopes)
-    return len(envelopes)
+def _address_forgotten(effects: Effects) -> int:
+    quiet = ExecutionPlan.objects.live().filter(active_steps=0, is_frozen=False, is_waiting=False)
+    quiet = quiet.exclude(state=PlanState.PAUSED)
+    unaddressed = quiet.exclude(Exists(Envelope.objects.filter(plan=OuterRef("pk")))).order_by("created_at")
+    found = unaddressed.values_list("id", "state")[:BATCH]
+    for plan_id, state in found:
+        (effects.to_start if state in WAITING_PLAN_STATES else effects.to_decide).add(plan_id)
+    return len(found)

@@ -20,11 +20,16 @@ def describe(error: BaseException, secrets: Iterable[str] = ()) -> dict[str, Any
         backtrace = "".join(traceback.format_exception(error))
     except BaseException:
         backtrace = ""
-    return {
-        "class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        "message": bounded(scrub(message, secrets)),
-        "backtrace": bounded(scrub(backtrace, secrets)),
-    }
+    return as_error(
+        f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        bounded(scrub(message, secrets)),
+        bounded(scrub(backtrace, secrets)),
+    )
+
+
+def as_error(kind: str, message: str, backtrace: str = "") -> dict[str, Any]:
+    """An error as the ledger keeps it; `kind` is the class of an exception, or what stands in for one."""
+    return {"class": kind, "message": message, "backtrace": backtrace}
 
 
 def bounded(text: str) -> str:

@@ -65,6 +65,8 @@ def encode_input(value: Any, path: str, limit: int) -> tuple[Any, set[int]]:
 
     Returns the stored form and the numbers of the actions referred to. Raises `NotSerializableError`.
     """
+    if value == {}:
+        return {}, set()
     referred: set[int] = set()
 
     def on_reference(reference: OutputReference) -> Any:

@@ -17,23 +17,21 @@ from dynflow_app.conf import settings
 from dynflow_app.engine.flow import Node
 from dynflow_app.engine.graph import Graph
 from dynflow_app.exceptions import PlanningError, WrongStateError
-from dynflow_app.ledger.limiting import declare, limit_key_of
+from dynflow_app.ledger.inserting import insert
+from dynflow_app.ledger.limits import declare
 from dynflow_app.ledger.locking import copied
-from dynflow_app.messages import EndedAs, EnvelopeKind
+from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import (
     Action,
-    Attempt,
     Dependency,
     Envelope,
     ExecutionPlan,
     Gate,
-    ResourceLink,
-    ResourceLock,
     Step,
 )
 from dynflow_app.payloads.json import encode_input
 from dynflow_app.payloads.sealing import seal
-from dynflow_app.planning import insert
+from dynflow_app.planning.limit_keys import limit_key_of
 from dynflow_app.states import MadeAs, Phase, PlanState, StepState
 
 LONGEST_LABEL = 255
@@ -104,8 +102,9 @@ def rerun(
     if input is not None:
         target = actions[from_step.action_id if from_step else old_actions[0].pk]
         _replace_input(target, [step for step in copies.values() if step.action is target], input)
-    attempts = [_complete(copies[step.pk], step) for step in done]
-    _store(made, actions.values(), copies, graph.begun({step.pk for step in done}), attempts)
+    for step in done:
+        _complete(copies[step.pk], step)
+    _store(made, actions.values(), copies, graph.begun({step.pk for step in done}))
     return made
 
 
@@ -171,19 +170,12 @@ def _replace_input(action: Action, steps: Collection[Step], given: object) -> No
         declare([(key, known.concurrency_limit, known.rate_limit)])
 
 
-def _complete(copy: Step, old: Step) -> Attempt:
-    """Make `copy` a step that has succeeded as `old` did; returns the attempt that says so."""
+def _complete(copy: Step, old: Step) -> None:
+    """Make `copy` a step that has succeeded as `old` did."""
     copy.state, copy.attempt = StepState.SUCCESS, 1
-    copy.ready_at, copy.started_at, copy.ended_at = old.ready_at, old.started_at, old.ended_at
-    ended_at = old.ended_at or clock.now()
-    return Attempt(
-        step=copy,
-        number=copy.attempt,
-        ended_as=EndedAs.SUCCEEDED.value,
-        worker=f"copied from plan {str(old.plan_id)[:13]}",
-        started_at=old.started_at or ended_at,
-        ended_at=ended_at,
-    )
+    copy.worker = f"copied from plan {str(old.plan_id)[:13]}"
+    copy.ready_at, copy.started_at = old.ready_at, old.started_at or old.ended_at or clock.now()
+    copy.ended_at = old.ended_at or clock.now()
 
 
 # --- both --------------------------------------------------------------------------------------------------------
@@ -195,6 +187,8 @@ def _plan(source: ExecutionPlan, made_as: MadeAs, triggered_by: str, **fields: A
         state=PlanState.PLANNED,
         queue=source.queue,
         priority=source.priority,
+        fairness_key=source.fairness_key,
+        fairness_weight=source.fairness_weight,
         tags=source.tags,
         made_from=source,
         has_locks=source.has_locks,
@@ -254,7 +248,6 @@ def _store(
     actions: Iterable[Action],
     steps: Mapping[int, Step],
     graph: Graph,
-    attempts: Iterable[Attempt] = (),
 ) -> None:
     """Write a plan and tell the orchestrator's inbox; `steps` (by their keys in `graph`) are pending or in success."""
     ended = {Node(False, key) for key, step in steps.items() if step.state == StepState.SUCCESS}
@@ -268,17 +261,16 @@ def _store(
         step.gate = gates[graph.gate_of[key]] if key in graph.gate_of else None
         step.is_awaited = Node(False, key) in awaited
     plan.has_finalize = any(step.phase == Phase.FINALIZE for step in steps.values())
-    insert(ExecutionPlan, [plan])
-    insert(Action, list(actions))
-    insert(Gate, list(gates.values()))
-    insert(Step, list(steps.values()))
-    insert(Dependency, list(_dependencies(graph, gates, steps)))
-    insert(Attempt, list(attempts))
+    insert([plan])
+    insert(list(actions))
+    insert(list(gates.values()))
+    insert(list(steps.values()))
+    insert(list(_dependencies(graph, gates, steps)))
     if plan.made_from is not None:
         locks, links = copied(plan.made_from, plan)
-        insert(ResourceLock, locks)
-        insert(ResourceLink, links)
-    insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)])
+        insert(locks)
+        insert(links)
+    Envelope.objects.send(EnvelopeKind.PLANNED, [plan.pk])
 
 
 def _dependencies(graph: Graph, gates: Mapping[int, Gate], steps: Mapping[int, Step]) -> Iterator[Dependency]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from dynflow_app.actions import registry
@@ -15,11 +15,12 @@ from dynflow_app.actions.schemas import check_input
 from dynflow_app.conf import settings
 from dynflow_app.engine.flow import BlockKind, Flow
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.ledger.limiting import limit_key_of
-from dynflow_app.models import Action, ExecutionPlan, ResourceLock, Step
+from dynflow_app.ledger.rows import ActionRow, PlanRows, StepRow
+from dynflow_app.models import ExecutionPlan, ResourceLock
 from dynflow_app.models.resource_lock import resource_key
 from dynflow_app.payloads.json import OutputReference, encode_input
 from dynflow_app.payloads.sealing import seal
+from dynflow_app.planning.limit_keys import fairness_key_of, limit_key_of
 from dynflow_app.states import OnConflict, Phase
 from dynflow_app.transport import known_queues
 
@@ -29,6 +30,25 @@ _CONFLICTS = (OnConflict.WAIT, OnConflict.SKIP, OnConflict.FAIL)
 """Of two actions that lock the same, the stricter counts."""
 
 
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+class _Block:
+    """A block of the flow, open inside of ``with``."""
+
+    __slots__ = ("_flow", "_kind")
+
+    def __init__(self, flow: Flow, kind: BlockKind) -> None:
+        self._flow = flow
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        self._flow.open(self._kind)
+
+    def __exit__(self, *_: object) -> None:
+        self._flow.close()
+
+
 class Draft:
     """One plan being made: implements `PlanContext` for the actions in it."""
 
@@ -36,15 +56,14 @@ class Draft:
         """`queue` is for actions that name none, and that nobody plans who does."""
         self.plan = plan
         self._default_queue = queue
-        self.actions: list[Action] = []
-        self.steps: list[Step] = []
+        self.actions: list[ActionRow] = []
+        self.steps: list[StepRow] = []
         self.flow = Flow()
-        self.gate_of: dict[int, int] = {}
-        """Step number to the position of the gate it waits behind."""
         self._run_step: dict[int, int | None] = {}
         self._queues: list[str] = []
         self._failure: Exception | None = None
         self._limit_key: str | None = None
+        self._entry_input: dict[str, Any] = {}
         self.limits: dict[str, tuple[int | None, Rate | None]] = {}
         """Limits that steps of this plan share with others."""
         self.locks: dict[str, ResourceLock] = {}
@@ -57,6 +76,24 @@ class Draft:
             raise self._failure
         for step in self.steps:
             step.is_awaited = step.number in self.flow.awaited
+        self._share_turns(action_class)
+
+    @property
+    def first_steps(self) -> list[StepRow]:
+        """The run steps that wait for nothing."""
+        return [step for step in self.steps if step.phase is Phase.RUN and step.gate is None]
+
+    def rows(self, *, is_known: bool = False) -> PlanRows:
+        """What is to be stored; `is_known` if the plan and its entry action are there already."""
+        return PlanRows(
+            self.plan,
+            self.actions,
+            self.steps,
+            self.flow.gates,
+            list(self.locks.values()),
+            sorted(self.links),
+            is_known,
+        )
 
     # --- PlanContext -----------------------------------------------------------------------------------------
 
@@ -75,6 +112,8 @@ class Draft:
         given = amended(chain(type(action)), action, given)
         stored, consumed = encode_input(given, f"{name}.input", settings.PAYLOAD_LIMIT)
         row.input = seal(check_input(type(action), stored), action.sensitive)
+        if action._number == 1:
+            self._entry_input = stored
         row.consumes = sorted(consumed)
         self._limit_key = limit_key_of(type(action), row.name, stored)
         awaited = {self._step_referred_to(number, name) for number in row.consumes}
@@ -82,22 +121,15 @@ class Draft:
         if action.has_phase(Phase.RUN):
             step = self._add_step(action, Phase.RUN, self._queues[-1])
             self._run_step[action._number] = step.number
-            gate = self.flow.add_step(step.number, awaited)
-            if gate is not None:
-                self.gate_of[step.number] = gate
+            step.gate = self.flow.add_step(step.number, awaited)
         if action.has_phase(Phase.FINALIZE):
             self.plan.has_finalize = True
             # One worker runs all finalize steps of a plan, so they share the entry action's queue.
             self._add_step(action, Phase.FINALIZE, self._queues[0])
         return self._handle(action)
 
-    @contextmanager
-    def block(self, kind: str) -> Iterator[None]:
-        self.flow.open(BlockKind(kind))
-        try:
-            yield
-        finally:
-            self.flow.close()
+    def block(self, kind: str) -> AbstractContextManager[None]:
+        return _Block(self.flow, BlockKind(kind))
 
     def lock(self, action: BaseAction, resource: object, *, shared: bool) -> None:
         key = resource_key(resource)
@@ -114,9 +146,12 @@ class Draft:
     def _plan_with_subscribers(
         self, action_class: type[BaseAction], caller: BaseAction | None, args: Iterable[Any], kwargs: dict[str, Any]
     ) -> BaseAction:
+        subscribers = registry.subscribers(action_class)
+        if not subscribers:
+            return self._plan(action_class, caller, args, kwargs)
         with self.block(BlockKind.CONCURRENCE.value):
             action = self._plan(action_class, caller, args, kwargs)
-            for subscriber in registry.subscribers(action_class):
+            for subscriber in subscribers:
                 self._plan_with_subscribers(subscriber, action, args, kwargs)
         return action
 
@@ -125,21 +160,18 @@ class Draft:
     ) -> BaseAction:
         number = len(self.actions) + 1
         action = bind(action_class, number, self)
-        self.actions.append(
-            Action(
-                plan=self.plan,
-                number=number,
-                name=registry.action_name(action_class),
-                caller_number=caller._number if caller else None,
-            )
-        )
+        self.actions.append(ActionRow(number, registry.action_name(action_class), caller._number if caller else None))
         self._queues.append(queue_of(action_class, self._queues[-1] if self._queues else self._default_queue))
         if number == 1:
             self.plan.queue, self.plan.fail_fast = self._queues[0], action_class.fail_fast
         if action_class.hooks():
             self.plan.hooks.append(number)
+        middleware = chain(action_class)
         try:
-            with self.block(BlockKind.CONCURRENCE.value), entered(chain(action_class), "plan", action):
+            with (
+                self.block(BlockKind.CONCURRENCE.value),
+                entered(middleware, "plan", action) if middleware else _NOTHING,
+            ):
                 returned: object = action.plan(*args, **kwargs)  # type: ignore[func-returns-value] # users' may
                 refuse_unfinished(returned, f"plan() of {action_class.__name__}")
         except Exception as error:
@@ -149,9 +181,8 @@ class Draft:
             self._queues.pop()
         return action
 
-    def _add_step(self, action: BaseAction, phase: Phase, queue: str) -> Step:
-        step = Step(
-            plan=self.plan,
+    def _add_step(self, action: BaseAction, phase: Phase, queue: str) -> StepRow:
+        step = StepRow(
             action=self.actions[action._number - 1],
             number=len(self.steps) + 1,
             phase=phase,
@@ -168,6 +199,11 @@ class Draft:
             step.start_timeout = action.start_timeout.total_seconds() if action.start_timeout else None
         self.steps.append(step)
         return step
+
+    def _share_turns(self, action_class: type[BaseAction]) -> None:
+        """With whom the plan shares its turns, unless the trigger said so, or it does with its parent."""
+        if not self.plan.fairness_key:
+            self.plan.fairness_key = fairness_key_of(action_class, self.actions[0].name, self._entry_input) or ""
 
     def _priority_of(self, action: BaseAction) -> int:
         priority = self.plan.priority + action.priority

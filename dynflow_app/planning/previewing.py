@@ -83,7 +83,7 @@ def preview_of(draft: Draft) -> Preview:
                 action=step.action.number,
                 queue=step.queue,
                 priority=step.priority,
-                waits_for=waits_for[draft.gate_of[step.number]] if step.number in draft.gate_of else (),
+                waits_for=() if step.gate is None else waits_for[step.gate],
             )
             for step in draft.steps
         ),

@@ -1,100 +1,58 @@
-"""Storing: a plan exists whole or not at all. Any number of plans, with one bulk insert per table."""
+"""Storing: a plan exists whole or not at all. Any number of plans, with a fixed number of statements."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Model
-from django.db.models.functions import Now
-
+from dynflow_app import clock
 from dynflow_app.exceptions import WrongStateError
-from dynflow_app.ledger.limiting import declare
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.inserting import insert, insert_plans
+from dynflow_app.ledger.limits import declare
+from dynflow_app.ledger.rows import ActionRow, PlanRows, StepRow
 from dynflow_app.messages import EnvelopeKind
-from dynflow_app.models import (
-    Action,
-    Dependency,
-    Envelope,
-    ExecutionPlan,
-    Gate,
-    ResourceLink,
-    ResourceLock,
-    Step,
-)
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models import Action, Envelope, ExecutionPlan
 from dynflow_app.planning.draft import Draft
-from dynflow_app.states import Phase, PlanState, StepState
-
-INSERT_BATCH = 2000
+from dynflow_app.states import Phase, PlanState
 
 
-def store(drafts: Sequence[Draft]) -> None:
-    """Write plans with all that belongs to them, and tell the orchestrator's inbox. In the caller's transaction."""
-    for draft in drafts:
-        draft.plan.state = PlanState.PLANNED
-    insert(ExecutionPlan, [draft.plan for draft in drafts])
-    insert(Action, [action for draft in drafts for action in draft.actions])
-    _store_steps(drafts)
-    insert(Envelope, [Envelope(kind=EnvelopeKind.PLANNED.value, plan=draft.plan) for draft in drafts])
+def store(drafts: Sequence[Draft]) -> Effects:
+    """Write plans with all that belongs to them; in the caller's transaction.
 
-
-def store_started(drafts: Sequence[Draft]) -> Counter[str]:
-    """As `store`, but plans about which there is nothing to decide are started here, not by the orchestrator.
-
-    Returns queue to number of their steps that are ready. Only for callers whose transaction is short: claims find
-    these steps as soon as it is committed.
+    Plans about which there is nothing to decide are started at once: claims find their first steps as soon as the
+    transaction is committed. The orchestrator's inbox is told of the others.
     """
-    ready: Counter[str] = Counter()
+    effects = Effects()
     others = []
     for draft in drafts:
         if _has_to_be_decided_about(draft):
-            others.append(draft)
-            continue
-        draft.plan.state, draft.plan.started_at = PlanState.RUNNING, Now()
-        for step in _first(draft):
-            step.state, step.ready_at = StepState.READY, Now()
-            draft.plan.active_steps += 1
-            ready[step.queue] += 1
-    store(others)
-    started = [draft for draft in drafts if draft not in others]
-    insert(ExecutionPlan, [draft.plan for draft in started])
-    insert(Action, [action for draft in started for action in draft.actions])
-    _store_steps(started)
-    return ready
-
-
-def _has_to_be_decided_about(draft: Draft) -> bool:
-    """Whether its start depends on others, or on a timer."""
-    first = _first(draft)
-    is_limited = draft.limits or draft.plan.has_locks or draft.plan.singleton is not None
-    return bool(is_limited) or not first or any(step.limit_key or step.start_timeout for step in draft.steps)
-
-
-def _first(draft: Draft) -> list[Step]:
-    """The run steps that wait for nothing."""
-    return [step for step in draft.steps if step.phase == Phase.RUN and step.number not in draft.gate_of]
+            draft.plan.state = PlanState.PLANNED
+            others.append(draft.plan.pk)
+        else:
+            _start(draft, effects)
+    insert_plans([draft.rows() for draft in drafts])
+    _declare_limits(drafts)
+    if others:
+        Envelope.objects.send(EnvelopeKind.PLANNED, others)
+        effects.rings_orchestrator = True
+    return effects
 
 
 def store_unplanned(plans: Sequence[tuple[ExecutionPlan, str, dict[str, Any]]]) -> None:
     """Write plans that a worker of the given queue plans later, with their encoded arguments; in the caller's
     transaction. The orchestrator's inbox is told to look at each at its ``start_at``, or now."""
-    actions, steps, envelopes = [], [], []
+    rows = []
     for plan, queue, arguments in plans:
         plan.state, plan.queue = PlanState.SCHEDULED, queue
-        action = Action(plan=plan, number=1, name=plan.action, input=arguments)
-        actions.append(action)
-        steps.append(
-            Step(plan=plan, action=action, number=0, phase=Phase.PLAN, queue=queue, priority=plan.priority,
-                 is_idempotent=True, weight=0.0)
-        )  # fmt: skip
-        envelopes.append(_look_at(plan, plan.start_at))
+        action = ActionRow(1, plan.action, None, arguments)
+        step = StepRow(action, 0, Phase.PLAN, queue, plan.priority, is_idempotent=True, weight=0.0)
+        rows.append(PlanRows(plan, [action], [step]))
+    insert_plans(rows)
+    for plan, _, _ in plans:
+        Envelope.objects.send(EnvelopeKind.PLANNED, [plan.pk], plan.start_at)
         if plan.start_before is not None:
-            envelopes.append(_look_at(plan, plan.start_before))
-    insert(ExecutionPlan, [plan for plan, _, _ in plans])
-    insert(Action, actions)
-    insert(Step, steps)
-    insert(Envelope, envelopes)
+            Envelope.objects.send(EnvelopeKind.PLANNED, [plan.pk], plan.start_before)
 
 
 def store_planned(draft: Draft, entry_id: int) -> None:
@@ -103,67 +61,44 @@ def store_planned(draft: Draft, entry_id: int) -> None:
     In the transaction that ran the plan phase. Raises `WrongStateError` if the plan is not being planned any more.
     """
     plan, entry = draft.plan, draft.actions[0]
-    planned = ExecutionPlan.objects.filter(pk=plan.pk).transition(
-        [PlanState.PLANNING],
-        PlanState.PLANNED,
+    planned = ExecutionPlan.objects.filter(pk=plan.pk).end_planning(
         queue=plan.queue,
         fail_fast=plan.fail_fast,
         has_finalize=plan.has_finalize,
         hooks=plan.hooks,
         has_locks=plan.has_locks,
+        fairness_key=plan.fairness_key,
+        fairness_weight=plan.fairness_weight,
     )
     if not planned:
         raise WrongStateError("This plan was ended while it was being planned; nothing of it is kept.")
     entry.pk = entry_id
-    entry._state.adding = False
-    entry.save(update_fields=["input", "consumes"], using=ledger_alias())
-    insert(Action, draft.actions[1:])
-    _store_steps([draft])
+    Action.objects.filter(pk=entry_id).update(input=entry.input, consumes=entry.consumes)
+    insert_plans([draft.rows(is_known=True)])
+    _declare_limits([draft])
 
 
-def _look_at(plan: ExecutionPlan, due_at: Any) -> Envelope:
-    envelope = Envelope(kind=EnvelopeKind.PLANNED.value, plan=plan)
-    if due_at is not None:
-        envelope.due_at = due_at
-    return envelope
+def store_failures(failures: Iterable[tuple[ExecutionPlan, dict[str, Any]]]) -> None:
+    """Store plans whose plan phase failed: stopped, with the error to look at."""
+    insert([plan.as_failed(error) for plan, error in failures])
 
 
-def _store_steps(drafts: Sequence[Draft]) -> None:
-    gates = [_gates(draft) for draft in drafts]
-    insert(Gate, [gate for of_plan in gates for gate in of_plan])
-    for draft, of_plan in zip(drafts, gates, strict=True):
-        for number, position in draft.gate_of.items():
-            draft.steps[number - 1].gate = of_plan[position]
-    insert(Step, [step for draft in drafts for step in draft.steps])
-    insert(
-        Dependency,
-        [d for draft, of_plan in zip(drafts, gates, strict=True) for d in _dependencies(draft, of_plan)],
-    )
-    insert(ResourceLock, [lock for draft in drafts for lock in draft.locks.values()])
-    links = [(draft.plan, key) for draft in drafts for key in sorted(draft.links)]
-    insert(ResourceLink, [ResourceLink(plan=plan, resource=key) for plan, key in links])
+def _has_to_be_decided_about(draft: Draft) -> bool:
+    """Whether its start depends on others, or on a timer."""
+    first = draft.first_steps
+    is_limited = draft.limits or draft.plan.has_locks or draft.plan.singleton is not None
+    return bool(is_limited) or not first or any(step.limit_key or step.start_timeout for step in first)
+
+
+def _start(draft: Draft, effects: Effects) -> None:
+    first = draft.first_steps
+    draft.plan.state, draft.plan.started_at, draft.plan.active_steps = PlanState.RUNNING, clock.now(), len(first)
+    for step in first:
+        step.is_ready = True
+        effects.ready[step.queue] += 1
+
+
+def _declare_limits(drafts: Sequence[Draft]) -> None:
     limits = {key: limit for draft in drafts for key, limit in draft.limits.items()}
     if limits:
         declare([(key, most, rate) for key, (most, rate) in limits.items()])
-
-
-def _gates(draft: Draft) -> list[Gate]:
-    awaited = {position for spec in draft.flow.gates for position in spec.gates}
-    return [
-        Gate(plan=draft.plan, waits_for=len(spec.steps) + len(spec.gates), is_awaited=position in awaited)
-        for position, spec in enumerate(draft.flow.gates)
-    ]
-
-
-def _dependencies(draft: Draft, gates: list[Gate]) -> Iterator[Dependency]:
-    for gate, spec in zip(gates, draft.flow.gates, strict=True):
-        for number in spec.steps:
-            yield Dependency(gate=gate, step=draft.steps[number - 1])
-        for position in spec.gates:
-            yield Dependency(gate=gate, after_gate=gates[position])
-
-
-def insert(model: type[Model], rows: list[Any]) -> None:  # rows of `model`
-    """Write rows in bulk, none without a statement."""
-    if rows:
-        model._default_manager.bulk_create(rows, batch_size=INSERT_BATCH)

@@ -16,13 +16,12 @@ from django.db.backends.signals import connection_created
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from dynflow_app import __version__, clock
+from dynflow_app import __version__
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError, SchemaOutdatedError
-from dynflow_app.models import Step, World, WorldKind
+from dynflow_app.models import Ticket, World, WorldKind
 from dynflow_app.models.base import is_postgresql, ledger_alias, ledger_connection
 from dynflow_app.processes.memory import resident_bytes
-from dynflow_app.states import StepState, WorldState
 
 _log = logging.getLogger("dynflow_app.processes")
 
@@ -39,7 +38,7 @@ def register(kind: WorldKind, queues: Sequence[str] = (), pid: int | None = None
 
 def take_leave(world: World) -> None:
     """Remove a world that has no running step any more; one that still has some is left to recovery."""
-    if not Step.objects.filter(world=world, state=StepState.RUNNING).exists():
+    if not Ticket.objects.filter(world=world).exists():
         World.objects.filter(pk=world.pk).delete()
 
 
@@ -109,8 +108,7 @@ class Heartbeat:
     def _come_back(self) -> None:
         """Somebody declared us dead, after a long sleep perhaps. The steps we had are gone, and what we still report
         about them will be refused; but we may claim others."""
-        self.world.state, self.world.heartbeat_at = WorldState.ACTIVE, clock.now()
-        self.world.save(using=ledger_alias())
+        self.world.come_back()
         _log.warning("%s is back: it had been declared dead", self.world, extra={"action": "world_back"})
 
     def _run(self) -> None:

@@ -21,6 +21,7 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
 )
+from dynflow_app.reading.attempts import first_success
 from dynflow_app.states import LockState, StepState
 
 STEPS_PER_PAGE = 100
@@ -49,7 +50,6 @@ def steps_of(plan: ExecutionPlan, page: int) -> QuerySet[Step]:
     first = (page - 1) * STEPS_PER_PAGE
     return (
         Step.objects.filter(plan=plan)
-        .select_related("world")
         .defer("error")
         .annotate(
             action_name=F("action__name"),
@@ -81,6 +81,9 @@ def attempts_of(steps: Collection[Step]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(rows[:SHOWN_ATTEMPTS], key=itemgetter("number")):
         found[row["step_id"]].append(dict(row))
+    for step in steps:
+        if step.is_first_success:
+            found[step.pk].append(first_success(step))
     return found
 
 

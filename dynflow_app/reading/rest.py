@@ -15,6 +15,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Left
 
 from dynflow_app.models import Attempt, ExecutionPlan, OutputChunk, ResourceLock, Step
+from dynflow_app.reading.attempts import first_success
 from dynflow_app.reading.progress import SUMS
 from dynflow_app.states import StepState
 
@@ -134,6 +135,8 @@ def step(plan_id: UUID, number: int) -> Step | None:
 
 def attempts_of(step: Step) -> list[dict[str, Any]]:
     """The latest attempts of a step, oldest first."""
+    if step.is_first_success:
+        return [first_success(step)]
     rows = (
         Attempt.objects.filter(step=step)
         .annotate(

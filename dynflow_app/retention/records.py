@@ -70,7 +70,7 @@ _SECTIONS = {
         Step, "plan_id", ("number",),
         {"number": "number", "action": "action__number"}
         | _same("phase", "state", "queue", "priority", "attempt", "failures", "limit_key", "weight", "progress")
-        | _same("ran_for", "error", "ready_at", "started_at", "ended_at"),
+        | _same("ran_for", "worker", "error", "ready_at", "started_at", "ended_at"),
     ),
     "attempts": _Section(
         Attempt, "step__plan_id", ("step__number", "number"),
@@ -86,7 +86,7 @@ _SECTIONS = {
     ),
     "locks": _Section(
         ResourceLock, "plan_id", ("id",),
-        _same("resource", "is_shared", "state", "queued_at", "held_at", "released_at", "reason"),
+        _same("resource", "is_shared", "state", "queued_at", "held_at", "unlocked_at", "reason"),
     ),
     "links": _Section(ResourceLink, "plan_id", ("id",), _same("resource")),
     "logs": _Section(

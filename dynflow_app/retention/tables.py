@@ -23,10 +23,12 @@ from dynflow_app.models import (
     ResourceLock,
     Step,
     SubPlans,
+    Ticket,
 )
 from dynflow_app.models.base import ledger_alias
 
 OWNED: dict[type[Model], str] = {
+    Ticket: "step__plan",
     Event: "step__plan",
     Attempt: "step__plan",
     SubPlans: "step__plan",

@@ -7,14 +7,6 @@ from datetime import UTC, datetime
 from dynflow_app import clock
 from dynflow_app.models import Occurrence, Schedule
 from dynflow_app.models.base import ledger_alias
-from dynflow_app.states import ScheduleState
-
-
-def suspend(schedule: Schedule, *, by: str, reason: str) -> None:
-    """Pause a locked schedule, whoever does it."""
-    schedule.state, schedule.due_at, schedule.next_at = ScheduleState.PAUSED, None, None
-    schedule.changed_by, schedule.reason = by[:255], reason
-    schedule.save(using=ledger_alias())
 
 
 def activate(schedule: Schedule) -> None:
@@ -27,7 +19,7 @@ def activate(schedule: Schedule) -> None:
     is_due = before is not None and before < now and next(schedule.times(before), None) == schedule.due_at
     later = schedule.occurrences.filter(due_at__gt=now) if schedule.pk else Occurrence.objects.none()
     decided = set(later.values_list("due_at", flat=True))  # such as one that was skipped
-    schedule.state = ScheduleState.ACTIVE
+    schedule.wake()
     schedule.await_next(before if is_due and before else now)
     while schedule.due_at in decided:
         schedule.await_next(schedule.due_at)

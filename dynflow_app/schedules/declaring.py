@@ -23,7 +23,7 @@ from dynflow_app.exceptions import DynflowError, SealingError
 from dynflow_app.models import Schedule
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.payloads.sealing import unseal
-from dynflow_app.schedules.activation import activate, suspend
+from dynflow_app.schedules.activation import activate
 from dynflow_app.schedules.validating import columns
 from dynflow_app.states import ScheduleState
 
@@ -85,14 +85,15 @@ def _write(name: str, wanted: dict[str, Any] | None) -> None:
         row = Schedule.objects.filter(is_declared=True, action=name).lock().first()
         if wanted is None:
             if row is not None and row.state == ScheduleState.ACTIVE:
-                suspend(row, by=CODE, reason=GONE)
+                row.pause(by=CODE, reason=GONE)
             return
         if row is None:
             row = Schedule(is_declared=True)
         elif not (_differs(row, wanted) or _is_gone(row)):
             return
         if _is_gone(row):
-            row.state, row.changed_by, row.reason = ScheduleState.ACTIVE, "", ""
+            row.wake()
+            row.changed_by = row.reason = ""
         for column, value in wanted.items():
             setattr(row, column, value)
         _save(row)
@@ -108,7 +109,7 @@ def _save(row: Schedule) -> None:
     except IntegrityError:  # another process was faster, or somebody has the purpose
         if Schedule.objects.filter(is_declared=True, action=row.action).exclude(pk=row.pk).exists():
             return
-        suspend(row, by=CODE, reason=f"Another active schedule has the purpose {row.purpose!r}.")
+        row.pause(by=CODE, reason=f"Another active schedule has the purpose {row.purpose!r}.")
 
 
 def _differs(row: Schedule, wanted: dict[str, Any]) -> bool:

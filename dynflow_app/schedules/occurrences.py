@@ -12,11 +12,11 @@ from uuid import UUID
 from django.db.models import OuterRef, Subquery
 
 from dynflow_app.actions import registry
-from dynflow_app.control.stopping import cancel
+from dynflow_app.ledger.families import end_many
 from dynflow_app.models import ExecutionPlan, Occurrence, Prerequisite, Schedule
 from dynflow_app.models.schedule import KEPT_OCCURRENCES
 from dynflow_app.planning import store_unplanned
-from dynflow_app.states import OccurrenceOutcome, Overlap, PlanResult, PlanState
+from dynflow_app.states import OccurrenceOutcome, Overlap, PlanResult, PlanState, StopRequest
 
 TRIM_EVERY = 100
 """Occurrences after which those that are too many are deleted."""
@@ -50,6 +50,7 @@ class Decisions:
             label=schedule.label,
             schedule=schedule,
             singleton=schedule.action if getattr(registry.known(schedule.action), "singleton", False) else None,
+            fairness_weight=getattr(registry.known(schedule.action), "fairness_weight", 1.0),
             triggered_by=(by or f"schedule {schedule}")[:255],
         )
         if schedule.overlap == Overlap.CANCEL:
@@ -116,7 +117,7 @@ def _objection(schedule: Schedule, live: Sequence[LivePlan]) -> str:
 
 def _cancelled(schedule: Schedule, live: Sequence[LivePlan]) -> list[LivePlan]:
     """Cancel these plans; returns those that have not stopped yet."""
-    plans = ExecutionPlan.objects.in_bulk([each.id for each in live])
-    for plan in plans.values():
-        cancel(plan, by=f"schedule {schedule}", reason="the next occurrence is due")
-    return [LivePlan(plan.pk, plan.state) for plan in plans.values() if not plan.is_stopped]
+    plan_ids = [each.id for each in live]
+    end_many(plan_ids, StopRequest.CANCEL, by=f"schedule {schedule}", reason="the next occurrence is due")
+    left = ExecutionPlan.objects.filter(pk__in=plan_ids).live().order_by("id").values_list("id", "state")
+    return [LivePlan(plan_id, state) for plan_id, state in left]

@@ -55,7 +55,7 @@ class StepContext:
         self.attempt = step.attempt
         self.input = check_input(action_class, unseal(stored)) if step.phase == Phase.RUN else unseal(stored)
         self.output: dict[str, Any] = unseal(step.output)
-        self._before = json.dumps(step.output)
+        self._before = json.dumps(step.output) if step.output else "{}"
         self.error: dict[str, Any] | None = None
         self.is_woken = step.cause in (Cause.WAKE, Cause.EVENT)
         self.sent: list[SelfEvent] = []
@@ -64,6 +64,8 @@ class StepContext:
 
     def stored_output(self, *, is_final: bool) -> str | None:
         """The output as JSON to be stored; None if it did not change. Raises what its checks raise."""
+        if self._before == "{}" and self.output == {} and self._class.Output is None:
+            return None  # as of most steps
         check_json(self.output, f"{self._class.__name__}.output", settings.PAYLOAD_LIMIT)
         output = check_output(self._class, self.output) if is_final else self.output
         sealed = seal(output, self._class.sensitive)

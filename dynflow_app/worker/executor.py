@@ -145,9 +145,10 @@ def _cancelled() -> None:
 def _middleware(step: Claimed, action: BaseAction) -> AbstractContextManager[Any]:
     """What surrounds this invocation."""
     hook: Hook | None = _HOOKS.get(step.phase)
-    if hook is None:
-        return nullcontext()
-    return entered(chain(type(action)), "cancel" if step.cause == Cause.CANCEL else hook, action)
+    middleware = chain(type(action)) if hook is not None else ()
+    if hook is None or not middleware:
+        return _NOTHING
+    return entered(middleware, "cancel" if step.cause == Cause.CANCEL else hook, action)
 
 
 def set_deadline(invocation: Invocation) -> None:
@@ -161,5 +162,6 @@ def set_deadline(invocation: Invocation) -> None:
         invocation.deadline = clock.monotonic() + max(remaining, 0.0)
 
 
+_NOTHING: AbstractContextManager[Any] = nullcontext()
 _HOOKS: dict[str, Hook] = {Phase.RUN: "run", Phase.REVERT: "revert", Phase.FINALIZE: "finalize"}
 _METHODS = {Cause.TIMEOUT: "on_timeout", Cause.CANCEL: "cancel"}

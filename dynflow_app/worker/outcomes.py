@@ -10,7 +10,7 @@ from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.exceptions import Abort, Cancel, DynflowError, PlanningError, StepTimeoutError, Suspend
 from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.payloads.errors import describe
+from dynflow_app.payloads.errors import as_error, describe
 from dynflow_app.states import FLOW_PHASES, Alarm, Cause, StepState
 from dynflow_app.worker.context import StepContext
 from dynflow_app.worker.invocation import Invocation
@@ -35,6 +35,7 @@ def blank(step: Claimed, state: StepState, ended_as: EndedAs | None) -> Outcome:
         ended_as=ended_as,
         phase=step.phase,
         event_id=step.event.id if step.event else None,
+        is_limited=step.is_limited,
     )
 
 
@@ -101,7 +102,7 @@ def cancelled(step: Claimed, how: str, started: float, context: StepContext | No
     """The code was told to end; `how` says how it did, or did not."""
     outcome = timed(blank(step, StepState.CANCELLED, EndedAs.CANCELLED), started)
     message = f"Cancelled: {how or 'it ended when it was asked to'}."
-    outcome.error = {"class": "Cancelled", "message": message, "backtrace": ""}
+    outcome.error = as_error("Cancelled", message)
     if context is not None:
         try:
             outcome.output = context.stored_output(is_final=False)
@@ -117,7 +118,7 @@ def _was_to_end(error: BaseException, invocation: Invocation) -> bool:
 def _parked(step: Claimed, error: ParkedError) -> Outcome:
     outcome = blank(step, StepState.SUSPENDED, None)
     outcome.alarm, outcome.alarm_in, outcome.cause = Alarm.PARKED, PARKED_FOR, step.cause
-    outcome.error = {"class": "CodeMissing", "message": str(error), "backtrace": ""}
+    outcome.error = as_error("CodeMissing", str(error))
     return outcome
 
 

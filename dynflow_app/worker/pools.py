@@ -31,6 +31,8 @@ Deliver = Callable[[Any], None]
 """Takes what a step produced: an outcome, or the end of steps that share a transaction with the ledger."""
 Work = Callable[[], Any] | SharedWork
 _Task = tuple[Claimed, Work]
+_Group = list[_Task]
+"""Tasks that one thread takes together, to share a transaction."""
 
 
 class Threads:
@@ -40,7 +42,7 @@ class Threads:
         self.count = count
         self._started = started
         self._deliver = deliver
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -50,7 +52,14 @@ class Threads:
 
     def submit(self, step: Claimed, work: Work) -> None:
         """Run `work` for a step as soon as a thread is free, and deliver what it returns."""
-        self._tasks.put((step, work))
+        self._put([(step, work)])
+
+    def submit_together(self, works: Sequence[SharedWork]) -> None:
+        """Run these in one transaction, as far as that stays short; what is left of them is submitted again."""
+        self._put([(work.step, work) for work in works])
+
+    def _put(self, group: _Group) -> None:
+        self._tasks.put(group)
         if len(self._threads) < self.count and self._tasks.qsize() > 0:
             thread = threading.Thread(target=self._serve, name=f"dynflow-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -61,11 +70,10 @@ class Threads:
         steps: list[Claimed] = []
         while True:
             try:
-                task = self._tasks.get_nowait()
+                group = self._tasks.get_nowait()
             except queue.Empty:
                 return steps
-            if task is not None:
-                steps.append(task[0])
+            steps += [step for step, _ in group or ()]
 
     def lose_one(self) -> None:
         """One thread is stuck for good; let another take its place."""
@@ -78,41 +86,25 @@ class Threads:
 
     def _serve(self) -> None:
         try:
-            turns = _Turns(self._tasks, self._started)
-            while (task := turns.next()) is not None:
-                step, work = task
+            while (group := self._tasks.get()) is not None:
+                step, work = group.pop(0)
                 self._started.start(step.step_id)
-                self._deliver(_produce(step, partial(work.run, turns.more) if isinstance(work, SharedWork) else work))
+                if isinstance(work, SharedWork):
+                    self._deliver(_produce(step, partial(work.run, partial(self._next_of, group))))
+                else:
+                    self._deliver(_produce(step, work))
+                if group:
+                    self._tasks.put(group)  # it took too long for all of them
         finally:
             connections.close_all()
 
-
-class _Turns:
-    """The tasks that one thread takes, one after the other."""
-
-    def __init__(self, tasks: queue.SimpleQueue[_Task | None], started: StartedSteps) -> None:
-        self._tasks = tasks
-        self._started = started
-        self._held: list[_Task | None] = []
-        """What was taken, and does not fit to the work under way."""
-
-    def next(self) -> _Task | None:
-        """Wait for a task; None for no more."""
-        return self._held.pop() if self._held else self._tasks.get()
-
-    def more(self) -> SharedWork | None:
-        """The next task, if there is one that may share the transaction of the work under way."""
-        if self._held:
+    def _next_of(self, group: _Group) -> SharedWork | None:
+        """The next of these that may share the transaction of the work under way."""
+        if not group:
             return None
-        try:
-            task = self._tasks.get_nowait()
-        except queue.Empty:
-            return None
-        if task is not None and isinstance(task[1], SharedWork):
-            self._started.start(task[0].step_id)
-            return task[1]
-        self._held.append(task)
-        return None
+        step, work = group.pop(0)
+        self._started.start(step.step_id)
+        return work if isinstance(work, SharedWork) else None
 
 
 def _produce(step: Claimed, work: Callable[[], Any]) -> Any:
@@ -128,7 +120,10 @@ def _produce(step: Claimed, work: Callable[[], Any]) -> Any:
 
 def _clean_up_connections() -> None:
     """A step may leave an open transaction or a broken connection behind; the next one must not inherit it."""
-    for connection in connections.all(initialized_only=True):
+    opened = connections.all(initialized_only=True)
+    if not opened:  # most steps have none
+        return
+    for connection in opened:
         if connection.in_atomic_block:
             connection.close()
             del connections[connection.alias]
@@ -142,8 +137,6 @@ class EventLoop:
         self._is_stopping = False
         self._begun = 0  # written by the pump's thread only
         self._ended = 0  # written by the loop's thread only
-        self.is_preferred = False
-        """Whether the last claim brought nothing but coroutines, so that as many more may be claimed."""
         self._started = started
         self._deliver = deliver
         self._io = io

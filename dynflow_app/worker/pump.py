@@ -9,72 +9,38 @@ Whether an interrupted commit took place cannot be known, so afterwards steps th
 that are unknown here, are handed back.
 """
 
-# long: one loop with all that it holds
-
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
 
 from dynflow_app import clock, probes, transport
-from dynflow_app.actions import registry
 from dynflow_app.conf import settings
-from dynflow_app.ledger.claiming import claim, outputs_for
-from dynflow_app.ledger.recording import Recorded
+from dynflow_app.ledger.concluding import announce_effects
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.recovery import reclaim
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import World
 from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
 from dynflow_app.processes.waiting import Backoff
-from dynflow_app.states import Phase
-from dynflow_app.worker.executor import Outputs, execute, is_async
-from dynflow_app.worker.invocation import Invocation
-from dynflow_app.worker.outcomes import handed_back
-from dynflow_app.worker.pools import EventLoop, Threads, Work
-from dynflow_app.worker.processes.isolated import execute_isolated
+from dynflow_app.worker.appetite import Appetite
+from dynflow_app.worker.bell import Bell
+from dynflow_app.worker.hand import Hand
+from dynflow_app.worker.inbox import Inbox, Item, LogPiece, Progress, Rang
 from dynflow_app.worker.processes.started import StartedSteps
-from dynflow_app.worker.recorder import (
-    LogPiece,
-    announce_recorded,
-    record_singly,
-    record_together,
-    write_log,
-    write_progress,
-)
-from dynflow_app.worker.shared_transactions import SelfRecorded, SharedWork
-from dynflow_app.worker.stop_requests import Wishes
+from dynflow_app.worker.recorder import Recorder, Written
+from dynflow_app.worker.shared_transactions import SelfRecorded
+from dynflow_app.worker.stop_requests import StopRequests
 
 _log = logging.getLogger("dynflow_app.worker")
 
-PROMPT = 0.05
-"""Seconds of work that may be claimed ahead: steps longer than this are only claimed when they can start."""
 GATHER = 0.002
 """Seconds an outcome waits for others to be recorded with, while more steps are running."""
-STALE = 1.0
-"""Seconds after which steps that were claimed ahead, and could not start, are handed back."""
-
-
-class _Ring:
-    """Put into the inbox when a doorbell rang."""
-
-
-class _IO:
-    """Implements `StepIO`: into the inbox with it."""
-
-    def __init__(self, inbox: queue.SimpleQueue[Any]) -> None:
-        self._inbox = inbox
-
-    def log(self, step: Claimed, text: str) -> None:
-        self._inbox.put(LogPiece(step, text))
-
-    def report(self, step: Claimed, progress: float) -> None:
-        self._inbox.put((step.step_id, step.attempt, progress))
+LONGEST_GATHER = 0.02
+"""Where turns take longer than `GATHER`, outcomes wait as long as one takes, but not beyond this."""
 
 
 class Pump:
@@ -95,28 +61,21 @@ class Pump:
     ) -> None:
         self.world = world
         self.queues = list(queues) if queues else None
-        self.started = started or StartedSteps()
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of outcomes and the messages above
-        self._io = _IO(self._inbox)
-        self._threads = Threads(threads or settings.WORKER_THREADS, self.started, self._inbox.put)
-        self._loop = EventLoop(self.started, self._inbox.put, self._io)
-        self._wishes = Wishes(world)
+        self._inbox = Inbox()
+        threads = threads or settings.WORKER_THREADS
+        self._hand = Hand(world, self._inbox, started or StartedSteps(), threads)
+        self._appetite = Appetite(threads, settings.WORKER_COROUTINES, settings.BATCH)
+        self._recorder = Recorder(world, self.queues)
+        self._bell = Bell(self.queues or [], lambda: self._inbox.put(Rang()))
+        self._stop_requests = StopRequests()
         self._may_end = may_end
-        self._outcomes: list[Outcome] = []
-        self._pieces: list[LogPiece] = []
-        self._progress: dict[int, tuple[int, float]] = {}
-        self._in_flight: dict[int, Invocation] = {}
-        self._hungry = threading.Event()
-        self._stopping = threading.Event()
         self._grace = grace
+        self._unwritten = Written()
+        self._stopping = threading.Event()
         self._stopping_since = 0.0
         self._more = True
         self._uncertain = False
-        self._is_one_unstorable = False
         self._is_passing_on = False
-        self._seconds = PROMPT
-        self._claimed_at = 0.0
-        self.recorded = 0
 
     @property
     def left_something(self) -> bool:
@@ -129,7 +88,7 @@ class Pump:
         May be called from any thread or signal handler.
         """
         self._stopping.set()
-        self._inbox.put(_Ring)
+        self._inbox.put(Rang())
 
     def run(self, *, burst: bool = False, until: float | None = None) -> int:
         """Work until `stop`, or with `burst` until nothing is ready; not beyond `until` on the monotonic clock.
@@ -138,7 +97,7 @@ class Pump:
         given; those that take longer are left to recovery.
         """
         if not burst:  # a burst ends when nothing is ready, so it has no use for a bell
-            threading.Thread(target=self._listen, name="dynflow-bell", daemon=True).start()
+            self._bell.start()
         backoff = Backoff()
         try:
             while not self._is_over(burst, until):
@@ -150,13 +109,12 @@ class Pump:
                         raise
                     self._uncertain = True
                     ledger_connection().close()
-                    backoff.wait("the database", error, self._stopping if not self._in_flight else None)
+                    backoff.wait("the database", error, None if self._hand else self._stopping)
         finally:
             self._stopping.set()
-            self._hungry.set()
-            self._threads.stop()
-            self._loop.stop()
-        return self.recorded
+            self._bell.stop()
+            self._hand.stop()
+        return self._hand.recorded
 
     # --- one turn --------------------------------------------------------------------------------------------
 
@@ -167,154 +125,103 @@ class Pump:
             self._stopping_since = self._stopping_since or clock.monotonic()
             if self._grace is not None and clock.monotonic() - self._stopping_since > self._grace:
                 return True
-        busy = self._in_flight or self._outcomes or self._pieces or self._progress
-        return not busy and (self._stopping.is_set() or (burst and not self._more))
+        return not (self._hand or self._unwritten) and (self._stopping.is_set() or (burst and not self._more))
 
     def _turn(self) -> None:
         if self._stopping.is_set():
-            self._hand_back_unstarted()
+            self._unwritten.outcomes += self._hand.withdraw()
         self._gather()
         if self._uncertain:
             self._settle_doubts()
-        if self._in_flight and self._wishes.is_due():
-            self._give_up_on(self._wishes.look(self._in_flight))
-        limit = 0 if self._is_passing_on else self._appetite()
+        if self._hand and self._stop_requests.is_due():
+            self._give_up_on(self._stop_requests.look(self._hand.invocations))
+        limit = 0 if self._is_passing_on else self._room()
         self._is_passing_on = False
-        if not (self._outcomes or self._pieces or self._progress or (limit and self._more)):
+        if not (self._unwritten or (limit and self._more)):
             return
-        write = record_singly if self._is_one_unstorable else record_together
         try:
-            with transaction.atomic(using=ledger_alias()):
-                write_log(self._pieces)
-                recorded = write(self._outcomes, str(self.world))
-                write_progress(self._progress)
-                claimed = claim(self.world.pk, self.queues, limit) if limit else []
-                outputs = outputs_for(claimed)
+            turned = self._recorder.turn(self._unwritten, limit)
         except (DataError, IntegrityError):
-            if self._is_one_unstorable:
+            if self._recorder.is_careful:
                 raise
-            self._is_one_unstorable = True
+            self._recorder.is_careful = True  # one of them cannot be stored: find it in the next turn
             return
-        self._is_one_unstorable = False
         probes.reached(probes.Probe.OUTCOMES_COMMITTED)
-        self._forget_recorded()
-        self._more = len(claimed) == limit > 0
-        self._take(claimed, outputs)
-        self._ring(recorded, claimed)
-        announce_recorded(recorded)
+        for outcome in self._unwritten.outcomes:
+            self._hand.is_over(outcome.step_id)
+        self._unwritten = Written()
+        self._more = len(turned.claimed) == limit > 0
+        if turned.claimed:
+            self._appetite.is_for_coroutines = self._hand.take(turned.claimed, turned.outputs)
+        self._ring(turned.effects, turned.claimed)
+        announce_effects(turned.effects)
 
     def _gather(self) -> None:
         """Move what the inbox has into this turn; wait for something if there is nothing to do."""
-        idle = not (self._outcomes or self._pieces) and not (self._more and self._appetite())
-        self._set_hunger()
+        idle = not self._unwritten and not (self._more and self._room())
+        self._bell.listen_if(hungry=bool(self._room()) and not self._more)
         deadline = None
-        while len(self._outcomes) < settings.BATCH:
-            timeout = 1.0 if idle and deadline is None else max(0.0, (deadline or 0.0) - clock.monotonic())
-            try:
-                self._accept(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
-            except queue.Empty:
-                if deadline is None and idle and self._is_stale():
+        while len(self._unwritten.outcomes) < settings.BATCH:
+            patience = self._hand.start_waiting()
+            timeout = patience if idle and deadline is None else max(0.0, (deadline or 0.0) - clock.monotonic())
+            item = self._inbox.get(timeout)
+            if item is None:
+                if deadline is None and idle and self._hand.is_stale:
                     self._pass_on()
                 return
+            self._accept(item)
             if deadline is None:
-                deadline = clock.monotonic() + GATHER
-            if len(self._outcomes) >= len(self._in_flight):
+                deadline = clock.monotonic() + max(GATHER, min(self._recorder.seconds, LONGEST_GATHER))
+            if len(self._unwritten.outcomes) >= len(self._hand):
                 deadline = 0.0  # nothing is running that would be worth waiting for
             idle = False
 
-    def _accept(self, item: Any) -> None:
-        if item is _Ring:
-            self._more = True
+    def _accept(self, item: Item) -> None:
+        if isinstance(item, Outcome):
+            if self._hand.is_awaited(item):
+                self._unwritten.outcomes.append(item)
+                self._appetite.learn(item.seconds)
         elif isinstance(item, LogPiece):
-            self._pieces.append(item)
-        elif isinstance(item, tuple):
-            step_id, attempt, progress = item
-            self._progress[step_id] = attempt, progress
+            self._unwritten.pieces.append(item)
+        elif isinstance(item, Progress):
+            self._unwritten.progress[item.step_id] = item
         elif isinstance(item, SelfRecorded):
-            left = [outcome for outcome in item.outcomes if self._is_awaited(outcome)]
-            self._outcomes += left
-            self._learn(item.seconds / len(item.steps), times=len(item.steps))
-            for step_id in {step.step_id for step in item.steps} - {outcome.step_id for outcome in item.outcomes}:
-                self._ended(step_id)
-            self._ring(item.recorded, [])
-            announce_recorded(item.recorded)
-        elif self._is_awaited(item):
-            self._outcomes.append(item)
-            self._learn(item.seconds)
+            self._accept_recorded(item)
+        else:
+            self._more = True
 
-    def _learn(self, seconds: float, *, times: int = 1) -> None:
-        """A step took so long, several times."""
-        self._seconds += (seconds - self._seconds) * (1 - 0.7**times)
+    def _accept_recorded(self, ended: SelfRecorded) -> None:
+        """Steps that shared their transaction with the ledger."""
+        self._hand.shared_transaction_ended()
+        self._unwritten.outcomes += [outcome for outcome in ended.outcomes if self._hand.is_awaited(outcome)]
+        self._appetite.learn(ended.seconds / len(ended.steps), times=len(ended.steps))
+        left = {outcome.step_id for outcome in ended.outcomes}
+        for step in ended.steps:
+            if step.step_id not in left:
+                self._hand.is_over(step.step_id)
+        self._ring(ended.effects, [])
+        announce_effects(ended.effects)
 
-    def _is_awaited(self, outcome: Outcome) -> bool:
-        """Whether this outcome is not of code that was given up: another attempt of its step may be under way."""
-        invocation = self._in_flight.get(outcome.step_id)
-        return invocation is not None and invocation.step.attempt == outcome.attempt and not invocation.is_abandoned
-
-    def _appetite(self) -> int:
-        """How many steps to claim now: as many as can start, or more if they are so short that they start soon."""
+    def _room(self) -> int:
         if self._stopping.is_set():
             return 0
-        batch: int = settings.BATCH
-        ahead = max(self._threads.count, min(batch, int(PROMPT / max(self._seconds, 1e-6))))
-        blocking = len(self._in_flight) - len(self._outcomes) - self._loop.running
-        room = ahead - blocking
-        if self._loop.is_preferred or room > settings.WORKER_COROUTINES - self._loop.running:
-            room = settings.WORKER_COROUTINES - self._loop.running
-        return max(0, min(batch, room, self.started.room))
-
-    # --- steps in hand ---------------------------------------------------------------------------------------
-
-    def _forget_recorded(self) -> None:
-        for outcome in self._outcomes:
-            self._ended(outcome.step_id)
-        self._outcomes = []
-        self._pieces = []
-        self._progress = {}
-
-    def _ended(self, step_id: int) -> None:
-        if self._in_flight.pop(step_id, None) is not None:
-            self.started.recorded(step_id)
-            self.recorded += 1
+        coroutines = self._hand.coroutines
+        blocking = len(self._hand) - len(self._unwritten.outcomes) - coroutines
+        return self._appetite.room(blocking=blocking, coroutines=coroutines, slots=self._hand.started.room)
 
     def _settle_doubts(self) -> None:
         with transaction.atomic(using=ledger_alias()):
-            reclaim(self.world.pk, worker=str(self.world), started=frozenset(), spare=frozenset(self._in_flight))
+            spare = frozenset(self._hand.invocations)
+            taken = reclaim(self.world.pk, worker=str(self.world), started=frozenset(), spare=spare)
+        self._ring(taken.effects, [])
         self._uncertain = False
         self._more = True
 
-    def _take(self, claimed: Sequence[Claimed], outputs: dict[Any, dict[int, Any]]) -> None:
-        coroutines = []
-        for step in claimed:
-            invocation = self._in_flight[step.step_id] = Invocation(step)
-            self.started.claimed(step.step_id)
-            if is_async(step):
-                coroutines.append((invocation, outputs.get(step.plan_id)))
-            else:
-                self._threads.submit(step, self._work_of(invocation, outputs.get(step.plan_id)))
-        if coroutines:
-            self._loop.start(coroutines)
-        if claimed:
-            self._loop.is_preferred = len(coroutines) == len(claimed)
-            self._claimed_at = clock.monotonic()
-
-    def _work_of(self, invocation: Invocation, outputs: Outputs) -> Work:
-        """What a thread has to do for this step."""
-        step = invocation.step
-        action_class = registry.known(step.action_name)
-        is_atomic = step.phase == Phase.RUN and action_class is not None and action_class.atomic
-        if is_atomic or step.phase in (Phase.PLAN, Phase.FINALIZE):
-            return SharedWork(step, outputs, invocation, self.world, self._io)
-        if step.phase == Phase.RUN and action_class is not None and action_class.isolated:
-            return partial(execute_isolated, step, outputs, invocation, self._io)
-        return partial(execute, step, outputs, invocation, self._io)
-
     def _give_up_on(self, outcomes: Sequence[Outcome]) -> None:
         """Record these instead of what code would say that cannot be ended, and get rid of the process it runs in."""
-        self._outcomes += outcomes
+        self._unwritten.outcomes += outcomes
         for outcome in outcomes:
-            if not is_async(self._in_flight[outcome.step_id].step):
-                self._threads.lose_one()
+            self._hand.lose(outcome.step_id)
             _log.warning(
                 "code that could not be ended goes on in a thread",
                 extra={"action": "code_abandoned", "step": outcome.step_id, "attempt": outcome.attempt},
@@ -322,50 +229,21 @@ class Pump:
         if outcomes and self._may_end:
             self.stop()
 
-    def _hand_back_unstarted(self) -> None:
-        self._outcomes += [handed_back(step) for step in self._threads.withdraw()]
-
     def _pass_on(self) -> None:
         """Give back what was claimed ahead of steps that turned out to be long, and claim nothing in the same turn."""
-        self._hand_back_unstarted()
+        self._unwritten.outcomes += self._hand.withdraw()
         self._is_passing_on = True
-        self._seconds = max(self._seconds, clock.monotonic() - self._claimed_at)
+        self._appetite.learn_at_least(self._hand.claimed_for)
 
-    def _is_stale(self) -> bool:
-        return self._threads.waiting > 0 and clock.monotonic() - self._claimed_at > STALE
-
-    # --- doorbells -------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """Turn doorbells into messages, while there is appetite: a sated worker leaves the bell to others."""
-        bell = transport.get()
-        while not self._stopping.is_set():
-            self._hungry.wait()
-            try:
-                rung = bell.wait_queues(self.queues or [], timeout=1.0)
-            except (DatabaseError, InterfaceError):  # the first wait looks up the installation's name
-                rung = not self._stopping.wait(1.0)
-            connections.close_all()
-            if rung and self._hungry.is_set() and not self._stopping.is_set():
-                self._hungry.clear()
-                self._inbox.put(_Ring)
-            elif rung:  # sated meanwhile, or about to end: pass it on
-                bell.pass_on(self.queues or [])
-
-    def _set_hunger(self) -> None:
-        if self._appetite() and not self._more:
-            self._hungry.set()
-        else:
-            self._hungry.clear()
-
-    def _ring(self, recorded: Recorded, claimed: Sequence[Claimed]) -> None:
+    def _ring(self, effects: Effects, claimed: Sequence[Claimed]) -> None:
+        """Wake others for what became ready, without what this worker took itself."""
         bell = transport.get()
         for step in claimed:
-            if recorded.ready[step.queue] > 0:
-                recorded.ready[step.queue] -= 1
-        others = +recorded.ready
+            if effects.ready[step.queue] > 0:
+                effects.ready[step.queue] -= 1
+        others = +effects.ready
         if others:
             bell.ring_queues(others)
             self._more = self._more or self.queues is None or any(name in self.queues for name in others)
-        if recorded.settled:
+        if effects.rings_orchestrator:
             bell.ring_orchestrator()

@@ -8,15 +8,18 @@ as a whole, each runs again alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import transaction
 
 from dynflow_app import clock, probes
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger import turning
 from dynflow_app.ledger.claiming import outputs_for
-from dynflow_app.ledger.finalizing import claim_along, load_phase, record_failed_phase
-from dynflow_app.ledger.recording import Recorded, record
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.finalizing import claim_along, load_phase
+from dynflow_app.ledger.recording import record, record_failed_phase
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import is_outage, ledger_alias
@@ -32,6 +35,10 @@ from dynflow_app.worker.outcomes import blank, cancelled, ended_early, failure, 
 TOGETHER = 0.05
 """Seconds after which a transaction takes no further step: so long may what they write stay locked."""
 MOST_TOGETHER = 50
+MOST_AT_ONCE = 2
+"""Transactions under way, as long as they are short."""
+PATIENCE = 1.0
+"""Seconds after which the pump looks around even if nothing happens."""
 
 
 @dataclass(slots=True)
@@ -41,8 +48,8 @@ class SelfRecorded:
     steps: list[Claimed] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     """What is left to record."""
-    recorded: Recorded = field(default_factory=Recorded)
-    """What has been."""
+    effects: Effects = field(default_factory=Effects)
+    """Of what has been."""
     seconds: float = 0.0
     """How long all of it took."""
 
@@ -67,6 +74,45 @@ class SharedWork:
             ended = _failed(self, error) if len(works) == 1 else _one_by_one(works)
         ended.seconds = clock.monotonic() - began
         return ended
+
+
+class SharedQueue:
+    """Steps that wait to share a transaction. A few transactions are under way at a time, so that meanwhile others
+    gather for the next one; more if those take long."""
+
+    def __init__(self, submit: Callable[[list[SharedWork]], None]) -> None:
+        self._submit = submit
+        self._waiting: list[SharedWork] = []
+        self._under_way = 0
+        self._began_at = 0.0
+
+    def put(self, work: SharedWork) -> None:
+        """Let it wait for `start_some`."""
+        self._waiting.append(work)
+
+    def start_some(self) -> float:
+        """Start what may be started; returns the seconds until this should be asked again, at most."""
+        while self._waiting:
+            rest = TOGETHER - (clock.monotonic() - self._began_at)
+            if self._under_way >= MOST_AT_ONCE and rest > 0:
+                return rest
+            share = -(-len(self._waiting) // max(1, MOST_AT_ONCE - self._under_way))
+            part = self._waiting[: min(MOST_TOGETHER, share)]
+            del self._waiting[: len(part)]
+            self._submit(part)
+            self._under_way += 1
+            self._began_at = clock.monotonic()
+        return PATIENCE
+
+    def one_ended(self) -> None:
+        """A transaction is over."""
+        self._under_way = max(0, self._under_way - 1)
+        self.start_some()
+
+    def withdraw(self) -> list[SharedWork]:
+        """Take back what has not started."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 class _UndoneError(Exception):
@@ -95,8 +141,8 @@ def _together(works: list[SharedWork], more: Callable[[], SharedWork | None]) ->
                 undone.append((work, error))
             except WrongStateError:  # its fate is in other hands
                 continue
-        ended.recorded = record(outcomes, worker=str(works[0].world))
-        if ended.recorded.refused:
+        ended.effects = record_outcomes(outcomes, worker=str(works[0].world))
+        if ended.effects.refused:
             raise WrongStateError("A step was taken from the worker that ran it; its work is rolled back.")
     ended.steps = [work.step for work in works]
     for work, why in undone:
@@ -136,18 +182,26 @@ def _left(work: SharedWork, undone: _UndoneError) -> SelfRecorded:
         return SelfRecorded([work.step], [started])
     try:
         with transaction.atomic(using=ledger_alias()):
-            recorded = record_failed_phase(started, ended, world_id=work.world.pk, worker=str(work.world))
+            effects = record_failed_phase(started, ended, worker=str(work.world))
     except Exception as error:
         if not is_outage(error):
             raise
         return SelfRecorded([work.step], [handed_back(work.step)])
-    return SelfRecorded([work.step], [], recorded)
+    return SelfRecorded([work.step], [], effects)
 
 
 def _add(ended: SelfRecorded, other: SelfRecorded) -> None:
     ended.steps += [step for step in other.steps if step not in ended.steps]
     ended.outcomes += other.outcomes
-    ended.recorded.add(other.recorded)
+    ended.effects.add(other.effects)
+
+
+def record_outcomes(outcomes: list[Outcome], *, worker: str) -> Effects:
+    """In the transaction that ran them; in one statement, if that can be."""
+    if turning.can_turn(outcomes):
+        with suppress(turning.UnusualError), transaction.atomic(using=ledger_alias()):
+            return turning.turn(outcomes, worker=worker)[0]
+    return record(outcomes, worker=worker)
 
 
 # --- in the transaction ------------------------------------------------------------------------------------------
@@ -172,7 +226,7 @@ def _finalize(work: SharedWork) -> list[Outcome]:
         if outcomes[-1].state is not StepState.SUCCESS:
             raise _UndoneError(outcomes)
     probes.reached(probes.Probe.FINALIZE_RETURNED)
-    claim_along(outcomes, work.world.pk)
+    claim_along(outcomes, str(work.world))
     return outcomes
 
 

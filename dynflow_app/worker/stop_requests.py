@@ -1,4 +1,4 @@
-"""Wishes to end steps: found in the ledger, or because their time is over; passed on to the code that runs.
+"""Requests that steps stop: found in the ledger, or because their time is over; passed on to the code that runs.
 
 First the code is asked. If it was to be aborted, or its time is over, it is made to end. If that does not help, the
 step ends without it, and says so: its thread may go on until its process is replaced, but nobody hears of it any more.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from dynflow_app import clock
 from dynflow_app.exceptions import Abort, Cancel, StepTimeoutError
 from dynflow_app.messages import Outcome
-from dynflow_app.models import Step, World
+from dynflow_app.models import Step
 from dynflow_app.states import StepState, StopRequest
 from dynflow_app.worker.invocation import Invocation
 from dynflow_app.worker.outcomes import cancelled, failure
@@ -24,7 +24,7 @@ GRACE = 5.0
 
 
 @dataclass(slots=True)
-class Wish:
+class Pending:
     """That one invocation ends."""
 
     invocation: Invocation
@@ -32,12 +32,11 @@ class Wish:
     forced_at: float | None = None
 
 
-class Wishes:
+class StopRequests:
     """Those that one worker knows of."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._wishes: dict[int, Wish] = {}
+    def __init__(self) -> None:
+        self._pending: dict[int, Pending] = {}
         self._looked_at = 0.0
 
     def is_due(self) -> bool:
@@ -45,9 +44,9 @@ class Wishes:
         return clock.monotonic() - self._looked_at >= LOOK_INTERVAL
 
     def look(self, running: Mapping[int, Invocation]) -> list[Outcome]:
-        """Pass wishes on to these invocations. Returns outcomes for code that cannot be ended. One query."""
+        """Pass requests on to these invocations. Returns outcomes for code that cannot be ended. One query."""
         self._looked_at = clock.monotonic()
-        requests = Step.objects.filter(world=self._world, state=StepState.RUNNING).exclude(stop_request="")
+        requests = Step.objects.filter(pk__in=list(running), state=StepState.RUNNING).exclude(stop_request="")
         requests = requests.filter(sub_plans=None)  # those see to it themselves: they end after their sub-plans
         for step_id, request in requests.values_list("id", "stop_request"):
             if step_id in running:
@@ -55,27 +54,27 @@ class Wishes:
         for invocation in running.values():
             if invocation.deadline is not None and clock.monotonic() > invocation.deadline:
                 self._ask(invocation, Abort() if isinstance(invocation.stop_with, Cancel) else StepTimeoutError())
-        self._wishes = {
-            step_id: wish for step_id, wish in self._wishes.items() if running.get(step_id) is wish.invocation
+        self._pending = {
+            step_id: pending for step_id, pending in self._pending.items() if running.get(step_id) is pending.invocation
         }
         return list(self._insist())
 
     def _ask(self, invocation: Invocation, error: BaseException) -> None:
         invocation.ask(error)
-        self._wishes.setdefault(invocation.step.step_id, Wish(invocation))
+        self._pending.setdefault(invocation.step.step_id, Pending(invocation))
 
     def _insist(self) -> Iterable[Outcome]:
-        for wish in self._wishes.values():
-            invocation, now = wish.invocation, clock.monotonic()
+        for pending in self._pending.values():
+            invocation, now = pending.invocation, clock.monotonic()
             if isinstance(invocation.stop_with, Cancel) or invocation.is_abandoned:
                 continue
             at_once = isinstance(invocation.stop_with, Abort)
-            if wish.forced_at is None and (at_once or now - wish.since > GRACE):
-                wish.forced_at = now
+            if pending.forced_at is None and (at_once or now - pending.since > GRACE):
+                pending.forced_at = now
                 invocation.force()
-            elif wish.forced_at is not None and now - wish.forced_at > GRACE:
+            elif pending.forced_at is not None and now - pending.forced_at > GRACE:
                 invocation.is_abandoned = True
-                yield _given_up(invocation, wish.since)
+                yield _given_up(invocation, pending.since)
 
 
 def _given_up(invocation: Invocation, since: float) -> Outcome:

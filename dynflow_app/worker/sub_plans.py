@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models import Count, Exists, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
-from dynflow_app import control, probes, transport
+from dynflow_app import control, probes
 from dynflow_app.actions.sub_plans import SubPlan, SubPlanCounts, SubPlanRecord, SubPlansAction
-from dynflow_app.control.stopping import end_many
 from dynflow_app.exceptions import PlanningError, WrongStateError
-from dynflow_app.messages import Claimed
-from dynflow_app.models import Action, ExecutionPlan, Step, SubPlans
+from dynflow_app.ledger.concluding import ring
+from dynflow_app.ledger.effects import Effects
+from dynflow_app.ledger.families import end_many
+from dynflow_app.messages import Claimed, EnvelopeKind
+from dynflow_app.models import Action, Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
 from dynflow_app.payloads.errors import describe
 from dynflow_app.payloads.sealing import unseal
-from dynflow_app.planning import Draft, store, store_started
-from dynflow_app.states import PlanResult, PlanState, StepState, StopRequest
-from dynflow_app.triggering import TriggerOptions, plan_row, store_failures
+from dynflow_app.planning import Draft, store, store_failures
+from dynflow_app.states import RESTING_PLAN_STATES, PlanResult, PlanState, StepState, StopRequest
+from dynflow_app.triggering import TriggerOptions, plan_row
 
 PORTION = 500
-_AT_REST = (PlanState.STOPPED, PlanState.PAUSED)
 
 
 class _InOtherHandsError(Exception):
@@ -42,8 +42,8 @@ class Spawner:
     action: SubPlansAction
     check: Callable[[], None]
     _plan: ExecutionPlan | None = None
-    _ready: Counter[str] = field(default_factory=Counter)
-    """Queue to number of steps that the batch under way made ready."""
+    _effects: Effects = field(default_factory=Effects)
+    """Of the batch under way."""
 
     def run(self) -> tuple[int | None, bool]:
         """Make what may be made. Returns as `RunContext.make_sub_plans`."""
@@ -53,23 +53,24 @@ class Spawner:
             round_ = seen.round + self.step.failures
             most = self.action.concurrency_limit or seen.total
             if seen.stop_request != StopRequest.NONE:
-                return (1, True) if seen.moving else (None, True)
+                return (1, True) if seen.moving or seen.is_uncounted else (None, True)
             room = min(self.action.batch_size, most - seen.moving)
             if room <= 0 or not self._make_some(seen, room, round_):
                 break
-            transport.get().ring_queues(self._ready)
-            transport.get().ring_orchestrator()
-            self._ready.clear()
-        if not seen.moving:
+            ring(self._effects)
+            self._effects = Effects()
+        if not seen.moving and not seen.is_uncounted:
             return None, False
         return (most if room <= 0 and self._is_more_to_do(seen, round_) else 1), False
 
     def _look(self) -> Any:  # a SubPlans row with annotations
         """How far the sub-plans are, and whether the step was told to end. One query."""
         rows = SubPlans.objects.filter(step=self.step.step_id)
-        moving = children(OuterRef("step_id")).exclude(state__in=_AT_REST).order_by().values("parent_step")
+        moving = children(OuterRef("step_id")).exclude(state__in=RESTING_PLAN_STATES).order_by().values("parent_step")
         counted = Coalesce(Subquery(moving.annotate(n=Count("pk")).values("n")), 0)
-        seen = rows.annotate(moving=counted, stop_request=F("step__stop_request")).first()
+        unread = Envelope.objects.filter(step_id=OuterRef("step_id"), kind=EnvelopeKind.SUB_PLANS.value)
+        # Of one moment: one that has just come to rest is either moving still, or not counted yet, or counted.
+        seen = rows.annotate(moving=counted, stop_request=F("step__stop_request"), is_uncounted=Exists(unread)).first()
         if seen is not None:
             return seen
         total: object = self.action.total()
@@ -84,7 +85,7 @@ class Spawner:
             with transaction.atomic(using=ledger_alias()):
                 number = self._make(seen, room, round_)
         except _InOtherHandsError:
-            self._ready.clear()
+            self._effects = Effects()
             if self._look().stop_request == StopRequest.NONE:
                 raise WrongStateError("This step was taken from the worker that ran it.") from None
             return 1  # and the next look sees that
@@ -147,10 +148,7 @@ class Spawner:
             if is_outage(error):
                 raise
             drafts, failures = self._one_by_one(wanted, round_)
-        if self.action.concurrency_limit is None:  # many at once cost less in the orchestrator's large batches
-            store(drafts)
-        else:  # few at a time: each way that is spared counts
-            self._ready += store_started(drafts)
+        self._effects = store(drafts)
         store_failures(failures)
         return len(failures)
 
@@ -183,6 +181,8 @@ class Spawner:
         )
         plan = plan_row(wanted.action_class, options)
         plan.parent_step_id, plan.position, plan.round = self.step.step_id, position, round_
+        plan.fairness_key = self._plan.fairness_key or str(self._plan.pk)  # a family shares its turns
+        plan.fairness_weight = self._plan.fairness_weight
         return plan
 
     def _asked_for(self, positions: Sequence[int]) -> Iterator[tuple[int, SubPlan]]:
@@ -209,7 +209,7 @@ def counts(step_id: int) -> SubPlanCounts:
     return SubPlanCounts(
         total=row.total, made=row.made, success=row.success, warning=row.warning, error=row.error,
         cancelled=row.cancelled, paused=children(step_id).filter(state=PlanState.PAUSED).count(),
-        moving=children(step_id).exclude(state__in=_AT_REST).count(),
+        moving=children(step_id).exclude(state__in=RESTING_PLAN_STATES).count(),
     )  # fmt: skip
 
 

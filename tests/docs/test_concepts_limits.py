@@ -65,7 +65,7 @@ def test_one_starts_at_a_time_and_two_run_at_once_in_a_region(
     engine.decide()
     let_starts_come(engine, 1)
     assert passed() == 2, "though ten might have started"
-    (finding,) = (found for found in explain(plans[3]) if found.code == FindingCode.HELD_BY_LIMIT)
+    (finding,) = (found for found in explain(plans[3]) if found.code == FindingCode.THROTTLED)
     assert "'cloud eu': 2 of 2 steps occupy it" in finding.message
 
     # When those two have ended, the others pass

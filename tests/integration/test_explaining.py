@@ -70,7 +70,7 @@ def test_a_step_held_by_its_limit_tells_who_occupies_it(in_process: None) -> Non
 
     # then
     finding = only(plan)
-    assert finding.code == FindingCode.HELD_BY_LIMIT
+    assert finding.code == FindingCode.THROTTLED
     assert "Step 3" in finding.message
     assert "limit 'cloud eu': 2 of 2 steps occupy it, and at most 5 may start in 60 s" in finding.message
     assert "the next one in 30 s; 1 more" in finding.message
@@ -243,7 +243,7 @@ def test_many_steps_cost_no_more_queries(in_process: None, django_assert_max_num
         found = codes(plan)
     assert set(found) == {
         FindingCode.QUEUE_BACKED_UP,
-        FindingCode.HELD_BY_LIMIT,
+        FindingCode.THROTTLED,
         FindingCode.TIMER_WAITS,
         FindingCode.SKIPPING,
     }

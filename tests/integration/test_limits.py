@@ -13,8 +13,8 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 
 from dynflow_app.actions.rate import Rate
-from dynflow_app.ledger.limiting import admit, declare, due_limits, keys_with_held_steps
-from dynflow_app.models import Limit, Step
+from dynflow_app.ledger.limits import admit, declare, due_limits, keys_with_room
+from dynflow_app.models import Limit, Step, Ticket
 from tests.factories import PlanFactory, StepFactory
 
 ROUNDS = 100
@@ -23,17 +23,17 @@ ROUNDS = 100
 def hold(number: int, key: str = "k", **fields: object) -> list[Step]:
     """Steps that have just become ready."""
     plan = PlanFactory(state="running")
-    return [StepFactory(plan=plan, state="ready", limit_key=key, is_held=True, **fields) for _ in range(number)]
+    return [StepFactory(plan=plan, state="ready", limit_key=key, is_throttled=True, **fields) for _ in range(number)]
 
 
 def held(key: str = "k") -> list[int]:
     """Steps that wait for their limit."""
-    return list(Step.objects.filter(limit_key=key, is_held=True, state="ready").values_list("id", flat=True))
+    return list(Ticket.objects.filter(throttled_by=key).order_by("step").values_list("step", flat=True))
 
 
 def taken(key: str = "k") -> list[int]:
     """Steps that take a slot."""
-    steps = Step.objects.filter(limit_key=key, is_held=False, state__in=("ready", "running", "suspended"))
+    steps = Step.objects.filter(slot=key)
     return list(steps.order_by("id").values_list("id", flat=True))
 
 
@@ -110,16 +110,16 @@ class TestHowManyAtOnce:
         hold(3, "a")
         hold(2, "b")
         admitted("a", "b")
-        assert keys_with_held_steps() == []
+        assert keys_with_room() == []
 
         # when somebody forgets to admit what may pass by now
         Step.objects.filter(id=taken("a")[0]).update(state="success")
         hold(1, "nobody declared it")
 
         # then the sweep finds that
-        assert sorted(keys_with_held_steps()) == ["a", "nobody declared it"]
-        assert admitted(*keys_with_held_steps()) == {"default": 2}
-        assert keys_with_held_steps() == []
+        assert sorted(keys_with_room()) == ["a", "nobody declared it"]
+        assert admitted(*keys_with_room()) == {"default": 2}
+        assert keys_with_room() == []
 
     def test_limits_change_as_they_are_declared(self) -> None:
         # given a limit of two that is exhausted
@@ -141,7 +141,7 @@ class TestHowManyAtOnce:
         # and when an operator deletes it, then nothing is held back any more
         Limit.objects.all().delete()
         assert admitted() == {"default": 2}
-        assert keys_with_held_steps() == []
+        assert keys_with_room() == []
 
     def test_declaring_takes_the_same_few_statements_for_any_number(
         self, django_assert_num_queries: Callable[..., object]

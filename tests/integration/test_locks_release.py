@@ -87,10 +87,10 @@ def test_an_operator_releases_one_lock_or_all(engine: Engine, journal: Journal) 
     one, two = use("b", "h1"), use("c", "h2")
     engine.run()
 
-    assert control.release_locks(holder, by="ada", reason="h1 was replaced", resource="h1") == ["'h1'"]
+    assert control.unlock(holder, by="ada", reason="h1 was replaced", resource="h1") == ["'h1'"]
     engine.run()
     assert (outcome(one), outcome(two)) == ("running/pending", "planned/pending")
-    assert control.release_locks(holder, reason="so was h2") == ["'h2'"]
+    assert control.unlock(holder, reason="so was h2") == ["'h2'"]
     engine.run()
     assert outcome(two) == "running/pending"
     assert outcome(holder) == "running/pending", "it goes on"
@@ -103,14 +103,14 @@ def test_only_what_is_held_can_be_released(engine: Engine, journal: Journal) -> 
     holder, waiting = use("a", "h1"), use("b", "h1")
     engine.run()
     with pytest.raises(ValueError, match="give a reason"):
-        control.release_locks(holder, reason=" ")
+        control.unlock(holder, reason=" ")
     with pytest.raises(WrongStateError, match="holds no lock of h2"):
-        control.release_locks(holder, reason="x", resource="h2")
+        control.unlock(holder, reason="x", resource="h2")
     with pytest.raises(WrongStateError, match="is planned and cannot be made to release locks"):
-        control.release_locks(waiting, reason="x")
+        control.unlock(waiting, reason="x")
     control.halt(holder)
     with pytest.raises(WrongStateError, match="is stopped"):
-        control.release_locks(holder, reason="x")
+        control.unlock(holder, reason="x")
 
 
 def test_freezing_a_waiting_plan_takes_it_out_of_the_line(engine: Engine, journal: Journal) -> None:

@@ -31,7 +31,18 @@ from django.db.models.functions import Coalesce, Left, Now, RowNumber
 
 from dynflow_app import transport
 from dynflow_app.conf import settings
-from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Limit, Prerequisite, Step, SubPlans, World, WorldKind
+from dynflow_app.models import (
+    Attempt,
+    Envelope,
+    ExecutionPlan,
+    Limit,
+    Prerequisite,
+    Step,
+    SubPlans,
+    Ticket,
+    World,
+    WorldKind,
+)
 from dynflow_app.states import COUNTED_PHASES, Phase, PlanState, StepState, WorldState
 from dynflow_app.transport.base import TransportError
 
@@ -131,15 +142,20 @@ class Facts:
 
     def ahead_of(self, step: Step) -> int:
         """How many ready steps of its queue will be claimed first, at most `MOST_COUNTED` + 1."""
-        before = Q(priority__gt=step.priority) | Q(priority=step.priority, id__lt=step.pk)
-        waiting = Step.objects.filter(state=StepState.READY, is_held=False, queue=step.queue)
-        return waiting.filter(before).order_by()[: MOST_COUNTED + 1].count()
+        ticket = step.ticket
+        same = Q(rank=ticket.rank, tag__lt=ticket.tag) | Q(rank=ticket.rank, tag=ticket.tag, step__lt=step.pk)
+        waiting = Ticket.objects.claimable().filter(queue=ticket.queue)
+        return waiting.filter(Q(rank__lt=ticket.rank) | same).order_by()[: MOST_COUNTED + 1].count()
 
     def ended_per_minute(self, queue: str) -> float:
-        """Attempts of steps of `queue` that ended, in the last 5 minutes or among the latest 1000 of all queues."""
-        latest = Attempt.objects.order_by("-id").values("id")[:MOST_COUNTED]
-        found = Attempt.objects.filter(id__in=latest, ended_at__gte=self.now - RATE_WINDOW).aggregate(
-            n=Count("id"), of_queue=Count("id", filter=Q(step__queue=queue)), first=Min("ended_at")
+        """Steps of `queue` that ended in the last 5 minutes, as far as they are among the 1000 made before the one
+        that is claimed next."""
+        following = Ticket.objects.claimable().filter(queue=queue).order_by("rank", "tag", "step")
+        front = following.values_list("step", flat=True).first()
+        before = Step.objects.all() if front is None else Step.objects.filter(pk__lt=front)
+        latest = before.order_by("-pk").values("pk")[:MOST_COUNTED]
+        found = Step.objects.filter(pk__in=latest, ended_at__gte=self.now - RATE_WINDOW).aggregate(
+            n=Count("id"), of_queue=Count("id", filter=Q(queue=queue)), first=Min("ended_at")
         )
         window = self.now - found["first"] if found["n"] == MOST_COUNTED else RATE_WINDOW
         return float(found["of_queue"] * 60 / max(1.0, window.total_seconds()))
@@ -150,10 +166,8 @@ class Facts:
 
     def occupying(self, keys: Collection[str]) -> dict[str, int]:
         """How many steps, of any plan, each of these limits has let pass and that have not ended."""
-        passed = Step.objects.filter(
-            limit_key__in=keys, is_held=False, state__in=(StepState.READY, StepState.RUNNING, StepState.SUSPENDED)
-        )
-        return dict(passed.order_by().values_list("limit_key").annotate(n=Count("id")))
+        passed = Step.objects.filter(slot__in=keys).order_by()
+        return dict(passed.values_list("slot").annotate(n=Count("id")))
 
     @cached_property
     def prerequisites(self) -> list[tuple[UUID, str]]:
@@ -190,22 +204,24 @@ def look(plan_id: UUID) -> Facts | None:
 
 
 def _steps(plan_id: UUID, silent_before: datetime) -> QuerySet[Any]:
-    is_gone = Q(world__state=WorldState.INVALIDATED) | Q(world__heartbeat_at__lt=silent_before)
+    is_gone = Q(ticket__world__state=WorldState.INVALIDATED) | Q(ticket__world__heartbeat_at__lt=silent_before)
     is_lost = Case(When(Q(state=StepState.RUNNING) & is_gone, then=True), default=False, output_field=BooleanField())
     is_hook = Case(When(phase=Phase.HOOK, then=True), default=False, output_field=BooleanField())
+    is_throttled = Case(When(ticket__throttled_by__isnull=False, then=True), default=False, output_field=BooleanField())
     kind = Case(
-        When(state=StepState.READY, is_held=False, then=F("queue")),
+        When(state=StepState.READY, is_throttled=False, then=F("queue")),
         When(state=StepState.SUSPENDED, then=F("alarm")),
         default=Value(""),
         output_field=TextField(),
     )
-    alike = [F("state"), F("is_held"), F("kind"), F("is_lost"), F("is_hook"), F("stop_request")]
+    alike = [F("state"), F("is_throttled"), F("kind"), F("is_lost"), F("is_hook"), F("stop_request")]
     first: list[Any] = [Case(When(state=StepState.SUSPENDED, then=F("alarm_at")), default=F("ready_at")), F("id")]
     return (
         Step.objects.filter(plan=plan_id, state__in=_STATES)
         .exclude(~Q(phase__in=COUNTED_PHASES), state=StepState.ERROR)
         .defer("error")
-        .select_related("world")
+        .select_related("ticket__world")
+        .annotate(is_throttled=is_throttled)
         .annotate(kind=kind, is_lost=is_lost, is_hook=is_hook, action_name=F("action__name"), **_ERROR)
         .annotate(
             alike=Window(Count("id"), partition_by=alike),

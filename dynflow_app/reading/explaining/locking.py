@@ -23,7 +23,7 @@ def locks(facts: Facts) -> Iterator[Finding]:
             message=f"The plan waits for {wait.lock.name}: {who}. {_place(wait)}",
             remedy="Wait until that has stopped, or end it (control.cancel)."
             + (
-                " If it does not need the resource any more, take it away: control.release_locks(plan, reason=...), "
+                " If it does not need the resource any more, take it away: control.unlock(plan, reason=...), "
                 f"where plan is {holder}."
                 if holder
                 else ""

@@ -40,10 +40,11 @@ def services(facts: Facts) -> Iterator[Finding]:
 def queues(facts: Facts) -> Iterator[Finding]:
     """Nobody who would run the ready steps, or too few."""
     oldest: dict[str, Any] = {}
-    ready = facts.having(StepState.READY, is_held=False)
+    ready = facts.having(StepState.READY, is_throttled=False)
     for step in sorted(ready, key=lambda step: (step.is_hook, step.ready_at or facts.now)):
         oldest.setdefault(step.queue, step)
     late: list[tuple[int, Any]] = []
+    soon: list[Any] = []
     for queue, step in oldest.items():
         ours = facts.listening(queue)
         workers = ours or facts.stock_workers(queue)
@@ -55,8 +56,14 @@ def queues(facts: Facts) -> Iterator[Finding]:
             yield _suspended(step)
         elif step.ready_at is not None and facts.now - step.ready_at > LATE:
             late.append((workers, step))
-    if late and not facts.is_moving:
+        else:
+            soon.append(step)
+    if facts.is_moving:
+        return
+    if late:
         yield _backed_up(facts, *min(late, key=lambda item: item[1].ready_at))
+    elif soon:
+        yield from _in_turn(facts, soon[0])
 
 
 def _suspended(step: Any) -> Finding:
@@ -89,6 +96,19 @@ def _no_worker(step: Any) -> Finding:
         step_number=step.number,
         since=step.ready_at,
     )
+
+
+def _in_turn(facts: Facts, step: Any) -> Iterator[Finding]:
+    before = facts.ahead_of(step)
+    if before:
+        yield Finding(
+            code=FindingCode.TURN_WAITS,
+            message=f"{name(step)} waits for its turn in the queue {step.queue!r}, about "
+            f"{counted(before, MOST_COUNTED)} {'step' if before == 1 else 'steps'} before it.",
+            remedy="Wait; plans take turns, so those that were there before do not have to end first.",
+            step_number=step.number,
+            since=step.ready_at,
+        )
 
 
 def _backed_up(facts: Facts, workers: int, step: Any) -> Finding:

@@ -31,7 +31,7 @@ def reasons(facts: Facts) -> Iterator[Finding]:
         yield from services(facts)
     yield from queues(facts)
     yield from locks(facts)
-    yield from _held(facts)
+    yield from _throttled(facts)
     yield from _running(facts)
     yield from _suspended(facts)
     yield from _skipping(facts)
@@ -114,8 +114,8 @@ def _undecided(facts: Facts) -> Iterator[Finding]:
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
-def _held(facts: Facts) -> Iterator[Finding]:
-    held = facts.having(StepState.READY, is_held=True)
+def _throttled(facts: Facts) -> Iterator[Finding]:
+    held = facts.having(StepState.READY, is_throttled=True)
     if not held or facts.is_moving:
         return
     first = {step.limit_key: step for step in reversed(held)}
@@ -123,7 +123,7 @@ def _held(facts: Facts) -> Iterator[Finding]:
     for key, step in reversed(first.items()):
         others = f"; {step.alike - 1} more of this plan are held" if step.alike > 1 else ""
         yield Finding(
-            code=FindingCode.HELD_BY_LIMIT,
+            code=FindingCode.THROTTLED,
             message=f"{name(step)} waits for the limit {key!r}: "
             f"{_limit(limits.get(key), occupying.get(key, 0), facts)}{others}.",
             remedy="Wait until other steps with this key have ended, or raise concurrency_limit or rate_limit of the "
@@ -148,14 +148,14 @@ def _limit(limit: Limit | None, occupying: int, facts: Facts) -> str:
 def _running(facts: Facts) -> Iterator[Finding]:
     lost = facts.having(StepState.RUNNING, is_lost=True)
     for step in lost[:1]:
-        seen = span(facts.now - step.world.heartbeat_at)
+        seen = span(facts.now - step.ticket.world.heartbeat_at)
         yield Finding(
             code=FindingCode.WORKER_LOST,
-            message=f"{name(step)} was claimed by {step.world}, which was last seen {seen} ago.",
+            message=f"{name(step)} was claimed by {step.worker}, which was last seen {seen} ago.",
             remedy="An orchestrator will take its steps back: those that may be repeated run again, the others end in "
             "error and wait for a person.",
             step_number=step.number,
-            since=step.world.heartbeat_at,
+            since=step.ticket.world.heartbeat_at,
         )
     for step in facts.having(StepState.RUNNING, is_lost=False):
         if step.stop_request:
@@ -165,12 +165,11 @@ def _running(facts: Facts) -> Iterator[Finding]:
 def _stopping(step: Any) -> Finding:
     remedy = "Wait; run() ends at its next check_cancelled(). If it has none: control.abort(step)."
     if step.stop_request == StopRequest.ABORT:
-        remedy = (
-            f"Wait; if its code does not end, restart the worker {step.world}, or give the plan up: control.halt(plan)."
-        )
+        worker = f"restart the worker {step.worker}"
+        remedy = f"Wait; if its code does not end, {worker}, or give the plan up: control.halt(plan)."
     return Finding(
         code=FindingCode.STOPPING,
-        message=f"{name(step)} was told to {step.stop_request}, and its code on {step.world} has not ended yet.",
+        message=f"{name(step)} was told to {step.stop_request}, and its code on {step.worker} has not ended yet.",
         remedy=remedy,
         step_number=step.number,
     )

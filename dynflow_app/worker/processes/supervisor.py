@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
@@ -26,7 +27,7 @@ from dynflow_app import clock, probes, transport
 from dynflow_app.actions.resource import close_resources
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError
-from dynflow_app.ledger.recovery import BATCH, reclaim
+from dynflow_app.ledger.recovery import reclaim_all
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
@@ -203,17 +204,12 @@ class Supervisor:
         backoff = Backoff()
         while True:
             try:
-                with transaction.atomic(using=ledger_alias()):
-                    part = reclaim(child.world.pk, worker=str(child.world), started=started)
+                taken = reclaim_all(child.world, partial(transaction.atomic, using=ledger_alias()), started=started)
             except (DatabaseError, InterfaceError) as error:
                 connections.close_all()
                 backoff.wait("the database", error)
-                continue
-            transport.get().ring_queues(part.recorded.ready)
-            if part.recorded.settled:
-                transport.get().ring_orchestrator()
-            lost, handed_back = lost + part.lost, handed_back + part.handed_back
-            if part.lost + part.handed_back < BATCH:
+            else:
+                lost, handed_back = taken.lost, taken.handed_back
                 break
         take_leave(child.world)
         if exit_code != 0 and self._stopping_since is None:
