@@ -22,6 +22,9 @@ from project.bench.stage import Stage
 SHORT_RUNS = 3
 """Runs of a kind that takes seconds, unless told otherwise."""
 
+MEMORY = ("resident_kib_redis", "resident_kib_orch", "resident_kib_worker", "hosts_per", "cpu_ms_per_host_")
+"""Figures of the picture about hosts."""
+
 Measure = Callable[[Stage, Sequence[int], int], list[Column]]
 """Measures counts in several runs."""
 
@@ -91,7 +94,7 @@ KINDS: dict[str, Kind] = {
     ),
     "hosts": Kind(
         hosts, [1000, 10_000], "remote execution on N hosts, and the memory of each process afterwards",
-        queues=QUEUES, settings=SETTINGS, warms_up=False, plotted=("resident_kib_redis", "resident_kib_orch", "resident_kib_worker", "hosts_per", "cpu_ms_per_host_"),
+        queues=QUEUES, settings=SETTINGS, warms_up=False, plotted=MEMORY,
     ),
     "history": Kind(
         history, [1_000_000], "steps, chains and plans in empty tables, then beside N finished plans",

@@ -13,6 +13,11 @@ PARTS = re.compile(r"(cpu_ms_per_(?:sub_plan|[a-z]+))_(?!total)(.+)")
 FAMILIES = re.compile(r"resident_[a-z]+|latency_ms|trigger_ms|ms_per_hop|steps_per_second|seconds_|cpu_seconds")
 """Figures whose names begin alike have the same scale."""
 
+VISIBLE = 0.01
+"""Share of a bar below which a part cannot be seen."""
+
+OTHERS = "others"
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -86,14 +91,25 @@ def _bars(columns: Sequence[dict[str, Any]], name: str) -> Iterator[Bar]:
 
 
 def _stacks(columns: Sequence[dict[str, Any]], stack: str) -> Iterator[Bar]:
-    for column in columns:
-        parts = tuple(
-            (found[2].replace("_", " ").replace("postgresql", "PostgreSQL").replace("redis", "Redis"), figure["median"])
-            for name, figure in column["figures"].items()
-            if (found := PARTS.fullmatch(name)) and found[1] == stack
-        )
-        if parts:
-            yield Bar(column["title"], parts, 0.0, 0.0, _lines(column, f"{stack}_total"))
+    """Processes that used next to nothing in all columns are one part."""
+    found = [(column, _parts(column, stack)) for column in columns]
+    seen = {name for _, parts in found for name, value in parts.items() if value >= VISIBLE * sum(parts.values())}
+    for column, parts in found:
+        shown = {name: value for name, value in parts.items() if name in seen}
+        if len(shown) < len(parts):
+            shown[OTHERS] = sum(value for name, value in parts.items() if name not in seen)
+        if shown:
+            yield Bar(column["title"], tuple(shown.items()), 0.0, 0.0, _lines(column, f"{stack}_total"))
+
+
+def _parts(column: dict[str, Any], stack: str) -> dict[str, float]:
+    """CPU time by the name of the process."""
+    matches = [(PARTS.fullmatch(name), figure["median"]) for name, figure in column["figures"].items()]
+    return {_process(found[2]): value for found, value in matches if found and found[1] == stack}
+
+
+def _process(name: str) -> str:
+    return name.replace("_", " ").replace("postgresql", "PostgreSQL").replace("redis", "Redis")
 
 
 def _lines(column: dict[str, Any], name: str) -> tuple[tuple[str, float], ...]:

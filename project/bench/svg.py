@@ -17,11 +17,14 @@ TOP, HEAD, BAR, GAP, FOOT = 56, 36, 18, 6, 18
 LIGHT = ("#2f6feb", "#bf8700", "#8250df", "#1a7f37", "#cf222e", "#0e7490", "#bc4c00", "#6e7781")
 DARK = ("#4493f8", "#d29922", "#ab7df8", "#3fb950", "#f85149", "#39c5cf", "#f0883e", "#9198a1")
 LEGEND_STEP = 180
+DASHES = ("dashed", "dotted")
+"""Of the lines, in the order of what they stand for."""
 
 STYLE = """
     svg {{ color-scheme: light dark; }}
     text {{ font: 13px system-ui, sans-serif; }} .title {{ font-weight: 600; font-size: 15px; }}
-    .small {{ font-size: 11px; }} .line {{ stroke-width: 2; stroke-dasharray: 5 3; }} .second {{ stroke-dasharray: 2 2; }}
+    .small {{ font-size: 11px; }} .line {{ stroke-width: 2; }}
+    .dashed {{ stroke-dasharray: 5 3; }} .dotted {{ stroke-dasharray: 2 2; }}
     {light}
     @media (prefers-color-scheme: dark) {{
     {dark}
@@ -78,7 +81,7 @@ def _panel(panel: Panel, top: int) -> list[str]:
         parts += _bar(bar, panel, top + HEAD - 4 + position * (BAR + GAP))
     bottom = top + HEAD + len(panel.bars) * (BAR + GAP) + 8
     if _has_lines(panel):
-        parts.append(_text(LEFT, bottom, f"dashed: {_meaning(panel)}", "small"))
+        parts.append(_text(LEFT, bottom, _meaning(panel), "small"))
         bottom += FOOT
     return [*parts, *_legend(panel, bottom)]
 
@@ -95,9 +98,8 @@ def _bar(bar: Bar, panel: Panel, top: int) -> list[str]:
     if bar.most > bar.least:
         least, most = _across(bar.least, panel), _across(bar.most, panel)
         parts.append(f'<path class="range" d="M{least:.1f} {middle}H{most:.1f}"/>')
-    for position, (_, value) in enumerate(bar.lines):
-        order = "second" if position else "first"
-        parts.append(f'<path class="line {order}" d="M{_across(value, panel):.1f} {top - 3}V{top + BAR + 3}"/>')
+    for dash, (_, value) in zip(DASHES, bar.lines, strict=False):
+        parts.append(f'<path class="line {dash}" d="M{_across(value, panel):.1f} {top - 3}V{top + BAR + 3}"/>')
     return [*parts, _text(WIDTH - RIGHT + 10, middle + 5, number(bar.length))]
 
 
@@ -106,9 +108,9 @@ def _across(value: float, panel: Panel) -> float:
 
 
 def _meaning(panel: Panel) -> str:
-    """Of the lines of the last bar that has some, from left to right."""
+    """Of the lines of the last bar that has some."""
     lines = [bar.lines for bar in panel.bars if bar.lines][-1]
-    return ", ".join(f"{title} {number(value)}" for title, value in sorted(lines, key=lambda line: line[1]))
+    return ", ".join(f"{dash}: {title} {number(value)}" for dash, (title, value) in zip(DASHES, lines, strict=False))
 
 
 def _legend(panel: Panel, top: int) -> list[str]:

@@ -41,7 +41,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, or start a process that does, on servers made for it."""
         kind = options["kind"]
-        counts, runs = options["count"] or KINDS[kind].counts, options["runs"] or KINDS[kind].runs
+        counts, runs = (
+            options["count"] or KINDS[kind].counts,
+            KINDS[kind].runs if options["runs"] is None else options["runs"],
+        )
         least = 2 if kind == "chain" else 1
         if min(counts) < least:
             raise CommandError(f"--count must be at least {least}.")
