@@ -48,7 +48,7 @@ def text(document: dict[str, Any]) -> str:
         f"{about['postgresql']}, Valkey {about['valkey']}, {about['cores']} cores; "
         f"a commit takes {about['commit_ms']:.2f} ms"
     )
-    columns = list(_columns(document))
+    columns = list(columns_of(document))
     names = list(dict.fromkeys(name for _, figures in columns for name in figures))
     titles = ["", *(title for title, _ in columns)]
     rows = [
@@ -60,7 +60,7 @@ def text(document: dict[str, Any]) -> str:
     return "\n".join([header, "", *aligned([titles, *rows]), "", *notes])
 
 
-def _columns(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def columns_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Title and figures of each, followed by what it is compared with."""
     unit = "s" if document["kind"] == "idle" else ""
     for column in document["columns"]:
