@@ -61,7 +61,7 @@ def _kind(
     unit: str = "",
     plotted: tuple[str, ...] = (),
 ) -> Kind:
-    rival = Rival(limit, compared, f"cpu_ms_per_{unit}_total") if limit else None
+    rival = Rival(limit, compared, f"cpu_ms_per_{unit}_total" if unit else "") if limit else None
     return Kind(by_count(run, rival), counts, about, runs=runs, plotted=plotted)
 
 
@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "steps": _kind(
         steps, [1000, 10_000], "a plan of N steps side by side",
         runs=SHORT_RUNS, limit=working.steps, compared="steps_per_second", unit="step",
-        plotted=("steps_per_second", "planning_and", "cpu_ms_per_step_"),
+        plotted=("steps_per_second", "planning_and", "cpu_ms_per_planned_step_", "cpu_ms_per_step_"),
     ),
     "chain": _kind(
         chain, [500], "N steps one after the other",
@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
     ),
     "plans": _kind(
         plans, [500], "N plans of one step",
-        runs=SHORT_RUNS, limit=working.plans, compared="triggered_per_second", unit="plan",
+        runs=SHORT_RUNS, limit=working.plans, compared="triggered_per_second",
         plotted=("triggered_", "finished_", "latency_", "trigger_ms", "cpu_ms_per_plan_"),
     ),
     "sub-plans": _kind(

@@ -46,7 +46,7 @@ LABELS = {
 
 PATTERNS = (
     (r"cpu_ms_per_(\w+?)_total(.*)", r"CPU ms per \1, all together\2"),
-    (r"cpu_ms_per_(sub_plan|[a-z]+)_(.+)", r"  CPU ms per \1: \2"),
+    (r"cpu_ms_per_(sub_plan|planned_step|[a-z]+)_(.+)", r"  CPU ms per \1: \2"),
     (r"cpu_seconds_(.+)", r"CPU s: \1"),
     (r"resident_mib_(.+)", r"resident MiB: \1"),
     (r"resident_kib_of_it_(.+)", r"  of it \1"),

@@ -21,8 +21,8 @@ class Rival:
     measure: Callable[[Design, int], Figures]
     compared: str
     """A figure of the engine and of the limit: a rate, or a time if its name begins with ``ms``."""
-    cpu: str
-    """Their CPU time."""
+    cpu: str = ""
+    """Their CPU time, if both do the same work with it."""
 
     def shares(self, engine: Figures, limit: Figures, name: str) -> Figures:
         """How much of the limit's speed the engine has reached in this run, and how much more CPU time it took."""

@@ -32,10 +32,11 @@ def warm_up(system: System) -> None:
 
 def steps(stage: Stage, count: int) -> Figures:
     """One plan of ``count`` steps side by side."""
-    with stage.observed("step", count) as observed:
+    with stage.observed("planned_step", count) as planning:
         began = time.perf_counter()
         plan = trigger(Fan, count)
         planned = time.perf_counter() - began
+    with stage.observed("step", count) as observed:
         observed.own = stage.system.wait_for([plan.pk], pause=0.1)
     seconds = seconds_of(plan)
     with_trigger = (time_of(plan.ended_at) - plan.created_at).total_seconds()
@@ -44,14 +45,15 @@ def steps(stage: Stage, count: int) -> Figures:
         "steps_per_second": count / seconds,
         "steps_per_second_with_trigger": count / with_trigger,
         "ms_per_step": seconds * 1000 / count,
+        **planning.figures,
         **observed.figures,
     }
 
 
 def chain(stage: Stage, count: int) -> Figures:
     """One plan of ``count`` steps one after the other."""
+    plan = trigger(Chain, count)
     with stage.observed("hop", count) as observed:
-        plan = trigger(Chain, count)
         observed.own = stage.system.wait_for([plan.pk], pause=0.1)
     starts = Step.objects.filter(plan=plan).order_by("started_at").values_list("started_at", flat=True)
     hops = [(time_of(later) - time_of(earlier)).total_seconds() * 1000 for earlier, later in pairwise(starts)]
