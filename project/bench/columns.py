@@ -8,6 +8,9 @@ from typing import Any
 
 from project.bench.figures import Figures, median
 
+RATIO = "ratio"
+"""Title of a column that compares others."""
+
 Spread = dict[str, float]
 """``median``, ``min`` and ``max`` of a figure."""
 
@@ -49,4 +52,4 @@ def ratios(before: Column, after: Column, names: Iterable[str] | None = None) ->
     earlier, later = medians(before.figures), medians(after.figures)
     wanted = [name for name in names or later if earlier.get(name)]
     shares = {name: later[name] / earlier[name] for name in wanted if name in later}
-    return Column(after.count, "ratio", spread([shares]), runs=after.runs)
+    return Column(after.count, RATIO, spread([shares]), runs=after.runs)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from project.bench.columns import Column, ratios, spread
 from project.bench.figures import Figures
+from project.bench.limits.place import commit
 from project.bench.past import fill
 from project.bench.running import chain, plans, steps
 from project.bench.stage import Stage
@@ -38,6 +39,7 @@ def _column(stage: Stage, count: int, title: str, size: int, runs: int) -> Colum
 
 def _all(stage: Stage, size: int) -> Figures:
     return {
+        "commit_ms": commit(),
         **steps(stage, min(size, STEPS)),
         **chain(stage, max(2, min(size, HOPS))),
         **plans(stage, min(size, PLANS)),

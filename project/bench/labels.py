@@ -24,6 +24,7 @@ LABELS = {
     "cpu_times_straight": "CPU time, as a multiple of the straight limit",
     "cpu_times_lean": "CPU time, as a multiple of the lean limit",
     "seconds": "seconds",
+    "commit_ms": "ms per commit of one row, which tells of other load",
     "statements_per_second": "SQL statements/s",
     "transactions_per_second": "SQL transactions/s",
     "hosts_per_second": "hosts/s",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from project.bench.columns import RATIO
 from project.bench.labels import label
 from project.bench.report import columns_of, number
 
@@ -24,7 +25,7 @@ def table(document: dict[str, Any]) -> str:
     rows += [
         [label(name).strip(), *(_cell(figures.get(name)) for _, figures in columns)]
         for name in names
-        if _is_told(name, [figures[name]["median"] for _, figures in columns if name in figures])
+        if _is_told(name, [figures[name]["median"] for title, figures in columns if name in figures and title != RATIO])
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from project.bench.columns import RATIO
 from project.bench.labels import label
 
 PARTS = re.compile(r"(cpu_ms_per_(?:sub_plan|planned_step|[a-z]+))_(?!total)(.+)")
@@ -59,7 +60,7 @@ class Panel:
 
 def panels_of(document: dict[str, Any], plotted: Sequence[str]) -> list[Panel]:
     """Panels of the figures whose names begin with one of ``plotted``; of all, if none does."""
-    columns = [column for column in document["columns"] if column["title"] != "ratio"]
+    columns = [column for column in document["columns"] if column["title"] != RATIO]
     names = list(dict.fromkeys(name for column in columns for name in column["figures"]))
     chosen = [name for name in names if name.startswith(tuple(plotted))] or names
     stacks = dict.fromkeys(found[1] for name in chosen if (found := PARTS.fullmatch(name)))

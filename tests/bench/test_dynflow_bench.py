@@ -46,7 +46,7 @@ LIMITS = {
     "chain": {"ms_per_hop_median", "ms_per_hop_p95", "cpu_ms_per_hop_client"},
     "plans": {"triggered_per_second", "cpu_ms_per_plan_total"},
 }
-HISTORY = {"steps_per_second", "ms_per_hop_median", "triggered_per_second", "cpu_ms_per_step_total"}
+HISTORY = {"commit_ms", "steps_per_second", "ms_per_hop_median", "triggered_per_second", "cpu_ms_per_step_total"}
 ROLES = ("redis", "orchestrator", "worker_default", "worker_rex")
 
 
