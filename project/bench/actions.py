@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 from dynflow_app import BaseAction, SubPlansAction
@@ -21,6 +22,13 @@ class AsyncSleep(BaseAction):
 
     async def run(self) -> None:
         await asyncio.sleep(self.input["seconds"])
+
+
+class ThreadSleep(BaseAction):
+    """Waits in a thread."""
+
+    def run(self) -> None:
+        time.sleep(self.input["seconds"])
 
 
 class Fan(BaseAction):
@@ -43,9 +51,9 @@ class Chain(BaseAction):
 class Sleepers(BaseAction):
     """Many steps that wait at the same time."""
 
-    def plan(self, count: int, seconds: float) -> None:
+    def plan(self, count: int, seconds: float, in_threads: bool = False) -> None:
         for _ in range(count):
-            self.plan_action(AsyncSleep, seconds=seconds)
+            self.plan_action(ThreadSleep if in_threads else AsyncSleep, seconds=seconds)
 
 
 class EachPhase(BaseAction):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import django
 from django.db import connection
 
 from dynflow_app.conf import settings
-from project.bench.figures import label
+from project.bench.labels import label
 
 NOTES = {
-    "server": "SQL statements: counted by pg_stat_statements in the whole database, those of this command left out.",
-    "pump": "SQL statements: counted for a second plan in a pump inside this command, BEGIN and COMMIT left out.",
+    "server": "SQL statements: counted by pg_stat_statements in the whole database, without those that only waited.",
     "none": "SQL statements: not counted, since pg_stat_statements is not loaded.",
 }
 
@@ -42,23 +41,31 @@ def environment(redis_url: str) -> dict[str, Any]:
 
 
 def text(document: dict[str, Any]) -> str:
-    """The document for people."""
+    """The document for people: the median of each figure."""
     about = document["environment"]
     header = (
         f"dynflow_bench {document['kind']}: Python {about['python']}, Django {about['django']}, PostgreSQL "
         f"{about['postgresql']}, Valkey {about['valkey']}, {about['cores']} cores; "
         f"a commit takes {about['commit_ms']:.2f} ms"
     )
-    runs, limit = document["runs"], document["limit"]
-    names = list(dict.fromkeys(name for run in [*runs, limit] for name in run["figures"]))
+    columns = list(columns_of(document))
+    names = list(dict.fromkeys(name for _, figures in columns for name in figures))
+    titles = ["", *(title for title, _ in columns)]
+    rows = [
+        [label(name), *(number(figures[name]["median"] if name in figures else None) for _, figures in columns)]
+        for name in names
+    ]
+    runs = max(column["runs"] for column in document["columns"])
+    notes = [f"Medians of {runs} runs." if runs > 1 else "One run.", NOTES[document["statements_counted_by"]]]
+    return "\n".join([header, "", *aligned([titles, *rows]), "", *notes])
+
+
+def columns_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Title and figures of each, followed by what it is compared with."""
     unit = "s" if document["kind"] == "idle" else ""
-    titles = ["", *(f"{run['count']:,}{unit}" for run in runs)]
-    columns = [run["figures"] for run in runs]
-    if limit["figures"]:
-        titles.append("SQL limit")
-        columns.append(limit["figures"])
-    rows = [[label(name), *(number(figures.get(name)) for figures in columns)] for name in names]
-    return "\n".join([header, "", *aligned([titles, *rows]), "", NOTES[document["statements_counted_by"]]])
+    for column in document["columns"]:
+        yield column["title"] + unit, column["figures"]
+        yield from column["beside"].items()
 
 
 def number(value: float | None) -> str:

@@ -1,19 +1,15 @@
-"""Counting SQL statements: by PostgreSQL if it can, otherwise in a pump inside this process."""
+"""Counting SQL statements, if PostgreSQL can."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.db import ProgrammingError, connection, transaction
 
-from dynflow_app.models import WorldKind
-from dynflow_app.processes.registration import register, take_leave
-from dynflow_app.worker.pump import Pump
 from project.bench.places import COUNTER
 
 HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-CHECK = "SELECT 1 FROM ONLY % FOR KEY SHARE OF x"
+CHECK = "SELECT % FROM ONLY % FOR KEY SHARE OF x"
 """A foreign key that PostgreSQL checks at the commit, once per row; no process of ours sent this."""
 
 
@@ -65,24 +61,6 @@ class Counter:
             ORDER BY total_exec_time DESC LIMIT {limit}
         """  # noqa: S608 - names are ours
         return [{"calls": calls, "ms": ms, "query": query} for calls, ms, query in _rows(sql)]
-
-
-def count_in_pump() -> int:
-    """Run whatever is ready in a pump of this process; returns its statements, without BEGIN and COMMIT."""
-    counted = 0
-
-    def count(execute: Callable[..., Any], *arguments: Any) -> Any:
-        nonlocal counted
-        counted += 1
-        return execute(*arguments)
-
-    world = register(WorldKind.WORKER, ["default"])
-    try:
-        with connection.execute_wrapper(count):
-            Pump(world, ["default"]).run(burst=True)
-    finally:
-        take_leave(world)
-    return counted
 
 
 def _rows(sql: str) -> list[Any]:

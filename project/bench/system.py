@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
 from django.core.management import call_command
+from django.db.models import QuerySet
 
-from dynflow_app.models import ExecutionPlan, Leadership, World, WorldKind
+from dynflow_app.models import ExecutionPlan, World, WorldKind
 from dynflow_app.states import PlanResult, PlanState, WorldState
 from project.bench.places import ORCHESTRATOR_SETTINGS, SETTINGS
 from project.manage_process import start_manage
@@ -31,18 +32,20 @@ class BenchError(RuntimeError):
 class System:
     """Migrates, starts the processes, and stops them at the end of the ``with`` block or by ``stop()``."""
 
-    def __init__(self, logs: Path) -> None:
-        """Keep the output of the processes in ``logs``."""
+    def __init__(self, logs: Path, queues: Sequence[str] = ("default",)) -> None:
+        """Keep the output of the processes in ``logs``; there is a worker for each of ``queues``."""
         self._logs = logs
+        self._workers = {"worker" if len(queues) == 1 else f"worker_{queue}": queue for queue in queues}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        """Start everything and wait until it leads and listens."""
+        """Start everything and wait until it listens."""
         call_command("migrate", verbosity=0)
         try:
-            self.orchestrator = self._manage("dynflow_orchestrator", settings=ORCHESTRATOR_SETTINGS)
-            self.worker = self._manage("rqworker", "default", settings=SETTINGS)
-            self._wait_until(self._is_ready, "orchestrator and worker to start")
+            self._manage("orchestrator", "dynflow_orchestrator", settings=ORCHESTRATOR_SETTINGS)
+            for name, queue in self._workers.items():
+                self._manage(name, "rqworker", queue, settings=SETTINGS)
+            self._wait_until(self._is_ready, "orchestrator and workers to start")
         except BaseException:
             self.stop()
             raise
@@ -56,34 +59,19 @@ class System:
 
     def add_worker(self) -> None:
         """Start a second worker, and wait until it is there."""
-        if "rqworker 2" not in self._processes:
-            log = self._log("rqworker 2")
-            self._processes["rqworker 2"] = start_manage(("rqworker", "default"), settings=SETTINGS, log=log)
-            workers = World.objects.filter(kind=WorldKind.WORKER, state=WorldState.ACTIVE)
-            self._wait_until(lambda: workers.count() > 1, "a second worker to start")
+        if "worker_2" not in self._processes:
+            before = self._active(WorldKind.WORKER).count()
+            self._manage("worker_2", "rqworker", "default", settings=SETTINGS)
+            self._wait_until(lambda: self._active(WorldKind.WORKER).count() > before, "a second worker to start")
+
+    def roots(self) -> dict[str, int]:
+        """The process ids of what was started, by name; workers have processes below theirs."""
+        return {name: process.pid for name, process in self._processes.items()}
 
     def stop(self) -> None:
         """Ask the processes to stop, then kill what is left."""
-        self._stop(list(self._processes))
-
-    def stop_worker(self) -> None:
-        """Stop the worker alone."""
-        self._stop(["rqworker"])
-
-    @contextlib.contextmanager
-    def beside(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Another command, waited for at the end of the block. Raises BenchError if it failed by itself."""
-        process = self._manage(*arguments, settings=SETTINGS)
-        self._processes.pop(arguments[0])
-        try:
-            yield process
-            if process.wait(STOP_TIMEOUT) not in (0, 128 + signal.SIGTERM):
-                raise BenchError(f"{arguments[0]} failed:\n{self._log(arguments[0]).read_text(errors='replace')}")
-        finally:
-            process.kill()
-
-    def _stop(self, names: list[str]) -> None:
-        stopping = [self._processes.pop(name) for name in names]
+        stopping = list(self._processes.values())
+        self._processes.clear()
         for process in stopping:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -94,6 +82,17 @@ class System:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    @contextlib.contextmanager
+    def beside(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Another command, waited for at the end of the block. Raises BenchError if it failed by itself."""
+        process = start_manage(arguments, settings=SETTINGS, log=self._log(arguments[0]))
+        try:
+            yield process
+            if process.wait(STOP_TIMEOUT) not in (0, 128 + signal.SIGTERM):
+                raise BenchError(f"{arguments[0]} failed:\n{self._log(arguments[0]).read_text(errors='replace')}")
+        finally:
+            process.kill()
 
     def wait_for(self, plan_ids: list[UUID], *, pause: float, timeout: float = 600.0) -> int:
         """Wait until these plans have stopped; returns the number of statements this took.
@@ -110,10 +109,8 @@ class System:
             raise BenchError(f"{len(plan_ids) - succeeded} of {len(plan_ids)} plans did not succeed.")
         return looks + 1
 
-    def _manage(self, *arguments: str, settings: str) -> subprocess.Popen[bytes]:
-        process = start_manage(arguments, settings=settings, log=self._log(arguments[0]))
-        self._processes[arguments[0]] = process
-        return process
+    def _manage(self, name: str, *arguments: str, settings: str) -> None:
+        self._processes[name] = start_manage(arguments, settings=settings, log=self._log(name))
 
     def _wait_until(
         self, condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT, pause: float = 0.02
@@ -132,8 +129,12 @@ class System:
         return looks
 
     def _is_ready(self) -> bool:
-        leads = Leadership.objects.filter(epoch__gt=0).exists()
-        return leads and World.objects.filter(kind=WorldKind.WORKER).exists()
+        workers = self._active(WorldKind.WORKER)
+        served = {queue for queues in workers.values_list("queues", flat=True) for queue in queues}
+        return self._active(WorldKind.ORCHESTRATOR).exists() and served >= set(self._workers.values())
+
+    def _active(self, kind: WorldKind) -> QuerySet[World]:
+        return World.objects.filter(kind=kind, state=WorldState.ACTIVE)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
