@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,11 +35,11 @@ class Defaults:
     """How often a standby tries to take the lease."""
     SWEEP_INTERVAL: float = 5.0
     """How often the leader looks for what lost doorbells left behind."""
-    HEARTBEAT_INTERVAL: float = 2.0
+    HEARTBEAT_INTERVAL: float = 3.0
     """How often a process says in the ledger that it is alive."""
     WORLD_TIMEOUT: float = 10.0
     """Silence after which the steps of a process are taken from it; at least three heartbeats."""
-    WORKER_CHILDREN: int = 1
+    WORKER_CHILDREN: int = min(2, os.cpu_count() or 1)
     """Processes per ``rqworker`` that run steps."""
     WORKER_THREADS: int = 10
     """Blocking steps that one child runs at once."""

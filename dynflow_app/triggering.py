@@ -13,12 +13,12 @@ from django.utils import timezone
 from dynflow_app import probes
 from dynflow_app.actions import registry
 from dynflow_app.actions.base import BaseAction
-from dynflow_app.exceptions import AlreadyActiveError, PlanningError
+from dynflow_app.exceptions import AlreadyActiveError, PlanningError, SchemaOutdatedError
 from dynflow_app.ledger.concluding import ring_after_commit
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.locking import active_singletons
 from dynflow_app.models import ExecutionPlan, Prerequisite
-from dynflow_app.models.base import explained_schema_errors, ledger_alias
+from dynflow_app.models.base import explained_schema_errors, is_outage, ledger_alias
 from dynflow_app.payloads.arguments import encode
 from dynflow_app.payloads.errors import describe
 from dynflow_app.planning import Draft, Preview, preview_of, queue_of, store, store_failures, store_unplanned
@@ -79,33 +79,43 @@ def trigger(
     """
     options = options or TriggerOptions()
     plan = plan_row(action_class, options)
-    failure: Exception | None = None
-    effects = Effects(rings_orchestrator=True)
-    with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
-        if (known := _same_key(action_class, options)) is not None:
-            return known
-        try:
-            with transaction.atomic(using=ledger_alias()):  # if it fails, what the user wrote goes
-                if options.is_planned_later:
-                    _store_for_later(action_class, [(plan, args, kwargs)], options)
-                else:
-                    draft = Draft(plan)
-                    draft.make(action_class, args, kwargs)
-                    effects = store([draft])
-        except DatabaseError as error:
-            if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
-                return known
-            failure = _explained(error, [plan])
-        except Exception as error:
-            failure = error
-        if failure is None:
+    if (known := _same_key(action_class, options)) is not None:
+        return known
+    failure: Exception
+    try:
+        # One transaction, or one savepoint of the caller's: if it fails, what the user wrote goes.
+        with explained_schema_errors(), transaction.atomic(using=ledger_alias()):
+            ring_after_commit(_store(action_class, plan, args, kwargs, options))
             probes.reached(probes.Probe.PLAN_STORED)
-            ring_after_commit(effects)
-        else:
-            store_failures([(plan, describe(failure))])  # what we note about it stays
-    if failure is not None:
-        raise failure
-    return plan
+            return plan
+    except DatabaseError as error:
+        if is_outage(error):
+            raise
+        if (known := _same_key(action_class, options)) is not None:  # somebody else was faster with the same key
+            return known
+        failure = _explained(error, [plan])
+    except SchemaOutdatedError:
+        raise
+    except Exception as error:
+        failure = error
+    with transaction.atomic(using=ledger_alias()):
+        store_failures([(plan, describe(failure))])  # what we note about it stays
+    raise failure
+
+
+def _store(
+    action_class: type[BaseAction],
+    plan: ExecutionPlan,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: TriggerOptions,
+) -> Effects:
+    if options.is_planned_later:
+        _store_for_later(action_class, [(plan, args, kwargs)], options)
+        return Effects(rings_orchestrator=True)
+    draft = Draft(plan)
+    draft.make(action_class, args, kwargs)
+    return store([draft])
 
 
 def preview(

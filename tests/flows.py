@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 
 from dynflow_app.engine.flow import Node
+from dynflow_app.ledger.counting import count_active
+from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.releasing import open_gates
 from dynflow_app.ledger.skipping import give_up
-from dynflow_app.models import Action, Attempt, Dependency, ExecutionPlan, Step
+from dynflow_app.models import Action, Dependency, ExecutionPlan, Step, Ticket
 from dynflow_app.payloads.json import resolve
+from dynflow_app.states import FLOW_PHASES, StepState
 from tests.invariants import violations
 from tests.unit.engine.test_flow_properties import Order, closed
 
@@ -52,29 +55,37 @@ def succeed(step: Step) -> None:
         action.planned_input, action.input = action.input, resolve(action.input, outputs)
     action.output = {"value": action.input.get("name", "")}
     action.save()
-    step.state, step.attempt, step.started_at, step.ended_at = "success", 1, timezone.now(), timezone.now()
+    _claim(step)
+    step.state, step.attempt, step.worker = StepState.SUCCESS, 1, "w"
+    step.started_at, step.ended_at = timezone.now(), timezone.now()
     step.save()
-    Attempt.objects.create(
-        step=step, number=1, ended_as="succeeded", worker="w", started_at=step.started_at, ended_at=step.ended_at
-    )
-    open_gates([step.pk], ())
+    open_gates([step.pk], (), Effects())
 
 
 def fail(step: Step) -> None:
     """As if a worker had run the step in vain."""
-    Step.objects.filter(pk=step.pk).update(state="error", attempt=1, error={"message": "broken"})
+    _claim(step)
+    Step.objects.filter(pk=step.pk).update(state=StepState.ERROR, attempt=1, error={"message": "broken"})
 
 
 def skip(step: Step) -> None:
     """As if it had failed and an operator had given it up."""
     fail(step)
-    give_up([step], ())
+    give_up([step], (), Effects())
+
+
+def _claim(step: Step) -> None:
+    """If its plan has started, nobody else may run it, and it is not active any more when it has ended."""
+    if Ticket.objects.withdraw([step.pk]):
+        effects = Effects()
+        effects.ended([step.plan_id])
+        count_active(effects)
 
 
 def unblocked(plan: ExecutionPlan) -> list[Step]:
     """The steps that could start now."""
-    steps = Step.objects.filter(plan=plan, phase__in=("run", "revert"), state="pending").exclude(gate__waits_for__gt=0)
-    return list(steps.select_related("action").order_by("number"))
+    steps = Step.objects.filter(plan=plan, phase__in=FLOW_PHASES, state__in=(StepState.PENDING, StepState.READY))
+    return list(steps.exclude(gate__waits_for__gt=0).select_related("action").order_by("number"))
 
 
 def complete(plan: ExecutionPlan, but: str = "") -> None:

@@ -53,6 +53,7 @@ def save_schedule(schedule: Schedule, *, by: Any = "", reason: str = "") -> None
         else:
             schedule.changed_by, schedule.reason = str(by)[:255], reason
             _activate(schedule)
+            ring_orchestrator_after_commit()
 
 
 def pause_schedule(schedule: Schedule, *, by: Any = "", reason: str = "") -> None:
@@ -79,6 +80,7 @@ def resume_schedule(schedule: Schedule, *, by: Any = "", reason: str = "") -> No
             raise WrongStateError(f"Schedule {locked.pk} is active already.", state=locked.state)
         locked.changed_by, locked.reason = str(by)[:255], reason
         _activate(locked)
+        ring_orchestrator_after_commit()
         if locked.state == ScheduleState.ENDED:
             raise WrongStateError(
                 f"Schedule {locked.pk} has no due time left: it has made {locked.fired} plans, its limit is "

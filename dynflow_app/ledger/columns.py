@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,6 @@ class Columns:
     names: tuple[str, ...]
     constants: dict[str, str]
     """What the others hold, as COPY writes it."""
-    varying: tuple[str, ...]
 
     @property
     def template(self) -> str:
@@ -32,21 +31,27 @@ class Columns:
 
 def columns_of(model: type[Model], varying: Sequence[str]) -> Columns:
     """The columns of a model. Raises ValueError if one that has no fixed default does not vary."""
-    names, constants = [], {}
+    constants = constants_of(model, varying)
+    fields = [field for field in model._meta.concrete_fields if field.column in (*varying, *constants)]
+    texts = {field.column: written(field, constants[field.column]) for field in fields if field.column in constants}
+    return Columns(tuple(field.column for field in fields), texts)
+
+
+def constants_of(model: type[Model], varying: Collection[str]) -> dict[str, Any]:
+    """What the columns hold that do not vary, but for those that the database fills itself. Raises ValueError if one
+    that has no fixed default does not vary."""
+    constants: dict[str, Any] = {}
     for field in model._meta.concrete_fields:
-        if field.column in varying:
-            names.append(field.column)
-        elif field.db_default is NOT_PROVIDED and not (
-            field.primary_key and field.get_internal_type() == "BigAutoField"
-        ):
-            default = field.default
-            if default is NOT_PROVIDED and not field.null and not field.empty_strings_allowed:
-                raise ValueError(f"{model.__name__}.{field.name} has no default, so it has to be given.")
-            if callable(default) and default not in (list, dict, NOT_PROVIDED):
-                raise ValueError(f"{model.__name__}.{field.name} has a default that varies, so it has to be given.")
-            names.append(field.column)
-            constants[field.column] = written(field, field.get_default())
-    return Columns(tuple(names), constants, tuple(n for n in names if n not in constants))
+        is_key = field.primary_key and field.get_internal_type() == "BigAutoField"
+        if field.column in varying or field.db_default is not NOT_PROVIDED or is_key:
+            continue
+        default = field.default
+        if default is NOT_PROVIDED and not field.null and not field.empty_strings_allowed:
+            raise ValueError(f"{model.__name__}.{field.name} has no default, so it has to be given.")
+        if callable(default) and default not in (list, dict, NOT_PROVIDED):
+            raise ValueError(f"{model.__name__}.{field.name} has a default that varies, so it has to be given.")
+        constants[field.column] = field.get_default()
+    return constants
 
 
 def written(field: Field[Any, Any], value: Any) -> str:

@@ -45,7 +45,9 @@ def conclude(effects: Effects) -> Effects:
         _go_on(quiet, effects)
     _write_envelopes(effects)
     if effects.limits:
-        effects.ready += admit(effects.limits)
+        admitted, is_later = admit(effects.limits)
+        effects.ready += admitted
+        effects.rings_orchestrator |= is_later
         effects.limits.clear()
     return effects
 

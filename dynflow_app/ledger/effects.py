@@ -24,6 +24,8 @@ class BecameReady(NamedTuple):
     queue: str
     throttled_by: str | None
     """The limit that keeps it back for now."""
+    has_timer: bool = False
+    """Whether it may wait for a limited time only."""
 
 
 class Settled(NamedTuple):
@@ -52,7 +54,7 @@ class Effects:
     rested: Counter[tuple[int, str]] = field(default_factory=Counter)
     """Sub-plans that stopped or paused, by step of the parent and result."""
     rings_orchestrator: bool = False
-    """Whether an envelope was written."""
+    """Whether an envelope was written, or a timer set: the orchestrator has to look when it is due next."""
     settled: dict[UUID, Settled] = field(default_factory=dict)
     """Plans that stopped or paused."""
     refused: list[Outcome] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Effects:
         for row in rows:
             if is_new:
                 self.active[row.plan_id] += 1
+            self.rings_orchestrator |= row.has_timer
             if row.throttled_by is None:
                 self.ready[row.queue] += 1
             else:

@@ -35,16 +35,20 @@ _STEP = Step._meta.db_table
 _LIMIT = Limit._meta.db_table
 
 
-def admit(keys: Collection[str]) -> Counter[str]:
-    """Let throttled steps of each key pass as its limit allows, by priority, then the oldest; returns queue to number.
+def admit(keys: Collection[str]) -> tuple[Counter[str], bool]:
+    """Let throttled steps of each key pass as its limit allows, by priority, then the oldest; returns queue to number,
+    and whether others have to be looked at later.
 
     In the caller's transaction, after everything else that waits for locks, and once, with all its keys: the locks of
     the limits come last, in the order of the keys. A key without limit lets everything pass.
     """
     admitted: Counter[str] = Counter()
+    is_later = False
     for key in sorted(set(keys)):
-        admitted += _admit(key)
-    return admitted
+        passed, waits = _admit(key)
+        admitted += passed
+        is_later |= waits
+    return admitted, is_later
 
 
 def due_limits(limit: int) -> list[str]:
@@ -84,10 +88,10 @@ def declare(limits: Iterable[tuple[str, int | None, Rate | None]]) -> None:
 # --- admission ---------------------------------------------------------------------------------------------------
 
 
-def _admit(key: str) -> Counter[str]:
+def _admit(key: str) -> tuple[Counter[str], bool]:
     limit = Limit.objects.select_for_update(no_key=True).filter(pk=key).first()
     if limit is None:
-        return _let_pass(key, _ALL)
+        return _let_pass(key, _ALL), False
     room = _ALL if limit.most is None else max(0, limit.most - _taken(key, limit.most))
     pace = _pace(limit)
     passed = _let_pass(key, min(room, pace.due) if pace else room)
@@ -98,7 +102,7 @@ def _admit(key: str) -> Counter[str]:
         wakes_at = next_start_at or Now()
     if (next_start_at, wakes_at) != (limit.next_start_at, limit.wakes_at):
         Limit.objects.filter(pk=key).update(next_start_at=next_start_at, wakes_at=wakes_at)
-    return passed
+    return passed, wakes_at is not None
 
 
 def _taken(key: str, most: int) -> int:

@@ -29,6 +29,7 @@ from dynflow_app.states import (
     ACTIVE_STEP_STATES,
     DEAF_ALARMS,
     STEP_TRANSITIONS,
+    Alarm,
     Phase,
     PlanState,
     Rescue,
@@ -47,6 +48,7 @@ class _Accepted(NamedTuple):
     queue: str
     is_addressed: bool
     limit_key: str | None
+    has_timer: bool
 
 
 def record(outcomes: Sequence[Outcome], *, worker: str) -> Effects:
@@ -119,9 +121,9 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
                 THEN {ago_sql(connection, "outcome.age")} END
         FROM {table} AS outcome
         WHERE {_STEP}.id = outcome.step_id AND {_STEP}.state = 'running' AND {_STEP}.attempt = outcome.attempt
-        RETURNING {_STEP}.id, {_STEP}.queue, is_addressed, limit_key
+        RETURNING {_STEP}.id, {_STEP}.queue, is_addressed, limit_key, start_timeout IS NOT NULL
     """  # noqa: S608 - names are ours
-    return {row[0]: _Accepted(row[1], bool(row[2]), row[3]) for row in execute(sql, parameters)}
+    return {row[0]: _Accepted(row[1], bool(row[2]), row[3], bool(row[4])) for row in execute(sql, parameters)}
 
 
 def _move_tickets(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], effects: Effects) -> None:
@@ -130,6 +132,7 @@ def _move_tickets(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], e
     if again:
         Ticket.objects.filter(step__in=again).give_back()
         effects.ready.update(known[step_id].queue for step_id in again)
+        effects.rings_orchestrator |= any(known[step_id].has_timer for step_id in again)
     Ticket.objects.hand_in([outcome.step_id for outcome in accepted if outcome.state != StepState.READY])
 
 
@@ -196,6 +199,7 @@ def _follow_up(
     suspended = [outcome for outcome in accepted if outcome.state == StepState.SUSPENDED]
     if suspended:
         waiting.write_waits(suspended)
+        effects.rings_orchestrator |= any(outcome.alarm != Alarm.NONE or outcome.sent for outcome in suspended)
     answered = [outcome for outcome in accepted if outcome.event_id and outcome.state != StepState.READY]
     if answered:  # what will be tried again will have the same event again
         events.note_handled([outcome for outcome in answered if outcome.alarm not in DEAF_ALARMS])

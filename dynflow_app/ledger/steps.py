@@ -41,11 +41,11 @@ def make_ready(
     sql = f"""
         UPDATE {_STEP} SET {ready_sql(frm, cause)}
         WHERE {condition} AND state = '{frm}'
-        RETURNING id, plan_id, queue, CASE WHEN slot IS NULL THEN limit_key END
+        RETURNING id, plan_id, queue, CASE WHEN slot IS NULL THEN limit_key END, start_timeout IS NOT NULL
     """  # noqa: S608 - names are ours
     made = [
-        BecameReady(step_id, from_db_key(plan_id), queue, limit)
-        for step_id, plan_id, queue, limit in execute(sql, parameters)
+        BecameReady(step_id, from_db_key(plan_id), queue, limit, bool(has_timer))
+        for step_id, plan_id, queue, limit, has_timer in execute(sql, parameters)
     ]
     Ticket.objects.draw([row.step_id for row in made])
     return made

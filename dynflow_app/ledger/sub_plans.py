@@ -113,4 +113,5 @@ def _wake(step_ids: Collection[int], effects: Effects) -> None:
     if soon := free.keys() - set(at_once):
         places = Step.objects.filter(id__in=soon, state=StepState.SUSPENDED)
         places.update(alarm=Alarm.WAKE, alarm_at=Now() + GATHERING)
+        effects.rings_orchestrator = True
     effects.became_ready(make_these_ready(at_once, frm=StepState.SUSPENDED, cause=Cause.WAKE), is_new=False)

@@ -1,11 +1,11 @@
-"""What PostgreSQL is told beyond the models: how full tables are packed, when they are vacuumed, and our function."""
+"""What PostgreSQL is told beyond the models: how full tables are packed, when they are vacuumed, and our functions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-TURN = Path(__file__).resolve().parents[1] / "ledger" / "turn_1.sql"
+FUNCTIONS = Path(__file__).resolve().parents[1] / "ledger" / "functions_1.sql"
 
 STORAGE = {
     # A step is updated three times at most while it runs; with room on its page no index is touched by that.
@@ -19,19 +19,17 @@ STORAGE = {
 
 
 def tune(apps: Any, schema_editor: Any) -> None:
-    """Set the tables up and create the function; nothing on other databases."""
+    """Set the tables up and create the functions; nothing on other databases."""
     if schema_editor.connection.vendor != "postgresql":
         return
     for table, options in STORAGE.items():
         schema_editor.execute(f"ALTER TABLE {table} SET ({options})")
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(TURN.read_text())
+        cursor.execute(FUNCTIONS.read_text())
 
 
 def forget(apps: Any, schema_editor: Any) -> None:
-    """Drop the function; the rest goes with the tables."""
+    """Drop the functions; the rest goes with the tables."""
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(
-            "DROP FUNCTION IF EXISTS dynflow_turn_1(uuid[], bigint[], int[], float8[], float8[], bigint[], bigint[], "
-            "text[], text[], text, uuid, text[], int[], float8[], int)"
-        )
+        for name in ("dynflow_turn_1", "dynflow_plan_1", "dynflow_draw_1"):
+            schema_editor.execute(f"DROP FUNCTION IF EXISTS {name}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from dynflow_app import probes
@@ -41,21 +41,26 @@ class Recovery:
     def run_once(self, term: Term) -> Recovered:
         """Invalidate worlds that stayed silent, and reclaim whatever steps invalidated worlds still have."""
         recovered = Recovered()
-        for world in self._silent():
-            recovered.worlds += self._invalidate(term, world)
-        for world in self._with_steps():
+        gone, silent = self._look()
+        for world in silent:
+            if self._invalidate(term, world):
+                recovered.worlds += 1
+                gone.append(world)
+        for world in gone:
             recovered.steps += self._reclaim_all(term, world)
         return recovered
 
-    def _silent(self) -> list[World]:
+    def _look(self) -> tuple[list[World], list[World]]:
+        """Worlds that are gone and still have steps, and those that have been silent for two looks. One query."""
         limit = Now() - timedelta(seconds=settings.WORLD_TIMEOUT)
-        silent = list(World.objects.alive().filter(heartbeat_at__lt=limit))
+        is_gone = Q(_has_running_steps(), state=WorldState.INVALIDATED)
+        found = World.objects.filter(is_gone | ~Q(state=WorldState.INVALIDATED) & Q(heartbeat_at__lt=limit))
+        gone, silent = [], []
+        for world in found:
+            (gone if world.state == WorldState.INVALIDATED else silent).append(world)
         confirmed = [world for world in silent if self._suspects.get(world.pk) == world.heartbeat_at]
         self._suspects = {world.pk: world.heartbeat_at for world in silent}
-        return confirmed
-
-    def _with_steps(self) -> list[World]:
-        return list(World.objects.filter(state=WorldState.INVALIDATED).filter(_has_running_steps()))
+        return gone, confirmed
 
     def _invalidate(self, term: Term, world: World) -> int:
         with term.transaction():

@@ -24,7 +24,10 @@ _log = logging.getLogger("dynflow_app.orchestrator")
 FORGET_INTERVAL = 600.0
 SHORTEST_WAIT = 0.01
 LONGEST_WAIT = 1.0
-"""Seconds after which the loop looks at its lease and its duties even if nothing rings."""
+"""Seconds after which the loop sees to its lease and its duties even if nothing rings."""
+LONGEST_LOOK = 5.0
+"""Seconds after which it looks for timers even if nothing rings and none is known to be due: whoever sets a timer rings,
+but a ring may be lost."""
 
 
 class Duty:
@@ -50,6 +53,7 @@ class Orchestrator:
         self._standby = standby
         self._leader = Leader()
         self._duties = self._new_duties()
+        self._look_at = 0.0
 
     def run(self) -> bool:
         """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
@@ -79,19 +83,28 @@ class Orchestrator:
         if term is None:
             if self._leader.try_to_lead():
                 self._duties = self._new_duties()
+                self._look_at = 0.0
             elif self._standby:
                 self._stop.wait(settings.STANDBY_POLL_INTERVAL)
             else:
                 return False
         elif self._leader.still_leads():
-            due = timers.look()
-            acted = _act(term, due)
+            if clock.monotonic() >= self._look_at:
+                self._look(term)
             for duty in self._duties:
                 duty.run_if_due(term)
-            if not acted:
-                first = LONGEST_WAIT if due.first is None else due.first
-                transport.get().wait_orchestrator(min(LONGEST_WAIT, max(first, SHORTEST_WAIT)))
+            left = self._look_at - clock.monotonic()
+            if left > 0 and transport.get().wait_orchestrator(min(LONGEST_WAIT, left)):
+                self._look_at = 0.0
         return True
+
+    def _look(self, term: Term) -> None:
+        """Act on what is due, and note when to look again."""
+        due = timers.look()
+        if _act(term, due):
+            return  # and there may be more
+        first = LONGEST_LOOK if due.first is None else min(LONGEST_LOOK, max(due.first, SHORTEST_WAIT))
+        self._look_at = clock.monotonic() + first
 
     def _database_away(self, error: Exception, backoff: Backoff) -> None:
         """Give the lease to a standby that may still reach the database, and come back as soon as we can."""

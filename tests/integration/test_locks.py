@@ -58,7 +58,7 @@ def test_the_second_plan_waits_until_the_first_has_stopped(engine: Engine, journ
     assert journal.lines == ["begin a", "end a", "begin b"]
     end(second, engine)
     assert not second.is_waiting
-    assert set(ResourceLock.objects.values_list("state", "reason")) == {("released", "the plan stopped")}
+    assert set(ResourceLock.objects.values_list("state", "reason")) == {("unlocked", "the plan stopped")}
 
 
 def test_other_hosts_and_texts_do_not_conflict(engine: Engine, journal: Journal) -> None:
@@ -154,7 +154,7 @@ def test_a_plan_that_does_not_want_to_wait_fails_and_names_the_holder(engine: En
     assert outcome_of(engine, second) == "stopped/error"
     assert second.error["class"] == "ResourceBusy"
     assert second.error["message"] == f"Plan {first.pk} holds 'h1'; trigger it again when that has stopped."
-    assert (journal.lines, states(second)) == (["begin a"], {"'h1'": "released"})
+    assert (journal.lines, states(second)) == (["begin a"], {"'h1'": "unlocked"})
 
 
 def test_a_plan_that_is_not_that_important_is_skipped(engine: Engine, journal: Journal) -> None:

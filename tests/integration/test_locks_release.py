@@ -54,7 +54,7 @@ def test_ending_a_waiting_plan_lets_those_behind_it_go(engine: Engine, journal: 
     engine.run()
     # then the two readers share
     assert outcome(behind) == "running/pending"
-    assert (states(writer), outcome(writer)) == ({"'h1'": "released"}, "stopped/cancelled")
+    assert (states(writer), outcome(writer)) == ({"'h1'": "unlocked"}, "stopped/cancelled")
 
 
 def test_unlock_gives_a_resource_back_while_the_plan_goes_on(engine: Engine, journal: Journal) -> None:
@@ -63,7 +63,7 @@ def test_unlock_gives_a_resource_back_while_the_plan_goes_on(engine: Engine, jou
     assert journal.lines == ["run unlock", "begin b"]
     assert (outcome(first), outcome(second)) == ("running/pending", "running/pending")
     lock = ResourceLock.objects.get(plan=first)
-    assert (lock.state, lock.reason) == ("released", "unlocked by the plan")
+    assert (lock.state, lock.reason) == ("unlocked", "unlocked by the plan")
 
 
 def test_a_step_that_fails_has_unlocked_nothing(engine: Engine, journal: Journal) -> None:
@@ -82,7 +82,7 @@ def test_unlocking_what_was_not_locked_does_nothing(engine: Engine, journal: Jou
     assert outcome_of(engine, plan) == "stopped/success"
 
 
-def test_an_operator_releases_one_lock_or_all(engine: Engine, journal: Journal) -> None:
+def test_an_operator_unlocks_one_resource_or_all(engine: Engine, journal: Journal) -> None:
     holder = use("a", "h1", "h2")
     one, two = use("b", "h1"), use("c", "h2")
     engine.run()
@@ -95,18 +95,18 @@ def test_an_operator_releases_one_lock_or_all(engine: Engine, journal: Journal) 
     assert outcome(two) == "running/pending"
     assert outcome(holder) == "running/pending", "it goes on"
     reasons = set(ResourceLock.objects.filter(plan=holder).values_list("reason", flat=True))
-    assert reasons == {"released by ada: h1 was replaced", "released: so was h2"}
-    assert [entry.verb for entry in holder.history.all()] == ["release locks"] * 2
+    assert reasons == {"unlocked by ada: h1 was replaced", "unlocked: so was h2"}
+    assert [entry.verb for entry in holder.history.all()] == ["unlock"] * 2
 
 
-def test_only_what_is_held_can_be_released(engine: Engine, journal: Journal) -> None:
+def test_only_what_is_held_can_be_unlocked(engine: Engine, journal: Journal) -> None:
     holder, waiting = use("a", "h1"), use("b", "h1")
     engine.run()
     with pytest.raises(ValueError, match="give a reason"):
         control.unlock(holder, reason=" ")
     with pytest.raises(WrongStateError, match="holds no lock of h2"):
         control.unlock(holder, reason="x", resource="h2")
-    with pytest.raises(WrongStateError, match="is planned and cannot be made to release locks"):
+    with pytest.raises(WrongStateError, match="is planned and cannot be made to unlock"):
         control.unlock(waiting, reason="x")
     control.halt(holder)
     with pytest.raises(WrongStateError, match="is stopped"):

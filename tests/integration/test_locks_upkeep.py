@@ -45,7 +45,7 @@ def test_plans_without_locks_pay_nothing(engine: Engine, journal: Journal) -> No
         control.cancel(cancelled)
 
     assert touching_locks(whole_life) == []
-    assert not Envelope.objects.filter(kind="released").exists()
+    assert not Envelope.objects.filter(kind="unlock").exists()
 
 
 @pytest.mark.parametrize("number", [1, 40])
@@ -107,14 +107,14 @@ def test_a_reader_that_ends_asks_no_other_reader(engine: Engine, journal: Journa
         use(str(n), "h2", shared=("h1",))
     engine.run()
     control.halt(reader)
-    assert unlocking.next_in_line({"text:h1": False}) == []
+    assert lines.next_in_line({"text:h1": False}) == []
     engine.run()
 
 
 # --- mending -------------------------------------------------------------------------------------------------------
 
 
-def test_the_sweep_releases_what_a_stopped_plan_has(engine: Engine, journal: Journal) -> None:
+def test_the_sweep_unlocks_what_a_stopped_plan_has(engine: Engine, journal: Journal) -> None:
     first, second = use("a", "h1"), use("b", "h1")
     engine.run()
     control.halt(first)
@@ -133,7 +133,7 @@ def test_the_sweep_calls_who_waits_for_nothing(engine: Engine, journal: Journal)
     engine.run()
     control.halt(first)
     engine.work()
-    inbox.run_once(engine.term)  # released, and the next one called
+    inbox.run_once(engine.term)  # unlocked, and the next one called
     Envelope.objects.all().delete()
     assert sweep.run_once(engine.term).locks == 1
     engine.run()
@@ -184,7 +184,7 @@ def test_a_plan_that_waits_too_long_stops(engine: Engine, journal: Journal) -> N
     ExecutionPlan.objects.filter(pk=late.pk).update(start_before=timezone.now())
     engine.run()
     assert (outcome(late), late.error["class"]) == ("stopped/error", "TooLate")
-    assert states(late) == {"'h1'": "released"}
+    assert states(late) == {"'h1'": "unlocked"}
 
 
 # --- sub-plans -----------------------------------------------------------------------------------------------------

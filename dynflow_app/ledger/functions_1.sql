@@ -1,10 +1,74 @@
+-- What PostgreSQL does for us in one statement. Kept with the ledger since it is the same logic: `Ticket.objects.draw`,
+-- `inserting` and `recording` with `claiming` are the general ways, which other databases and unusual cases take, and
+-- a test compares the ledgers that both leave behind.
+--
+-- The names end in a version: another version is another function, so that old processes go on beside new ones.
+
+-- Draw tickets for steps that have just become ready, none of which has a limit.
+CREATE OR REPLACE FUNCTION dynflow_draw_1(p_steps bigint[]) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
+AS $body$
+#variable_conflict use_column
+BEGIN
+    WITH fresh AS MATERIALIZED (
+        SELECT step.id, step.queue, -step.priority AS rank, plan.fairness_weight,
+            CASE WHEN plan.fairness_key = '' THEN plan.id::text ELSE plan.fairness_key END AS fairness_key
+        FROM dynflow_app_step step JOIN dynflow_app_executionplan plan ON plan.id = step.plan_id
+        WHERE step.id = ANY(p_steps)
+    )
+    INSERT INTO dynflow_app_ticket (step_id, queue, rank, tag, fairness_key)
+    SELECT fresh.id, fresh.queue, fresh.rank, lasts.tag + row_number() OVER (
+        PARTITION BY fresh.queue, fresh.rank, fresh.fairness_key ORDER BY fresh.id
+    ) / fresh.fairness_weight, fresh.fairness_key
+    FROM fresh JOIN (
+        SELECT shares.queue, shares.rank, shares.fairness_key, greatest(
+            coalesce((SELECT min(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
+                AND line.rank = shares.rank AND line.world_id IS NULL AND line.throttled_by IS NULL), 0),
+            coalesce((SELECT max(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
+                AND line.rank = shares.rank AND line.fairness_key = shares.fairness_key
+                AND line.world_id IS NULL AND line.throttled_by IS NULL), 0)) AS tag
+        FROM (SELECT DISTINCT fresh.queue, fresh.rank, fresh.fairness_key FROM fresh) shares
+    ) lasts ON lasts.queue = fresh.queue AND lasts.rank = fresh.rank AND lasts.fairness_key = fresh.fairness_key
+    ORDER BY fresh.id;
+END $body$;
+
+-- Store a small plan: its columns, its actions, its steps, each with what is the same for all of them.
+CREATE OR REPLACE FUNCTION dynflow_plan_1(
+    p_plan jsonb, p_action jsonb, p_actions jsonb, p_step jsonb, p_steps jsonb
+) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+AS $body$
+DECLARE
+    v_plan uuid := (p_plan->>'id')::uuid;
+    v_action jsonb;
+    v_step jsonb;
+    v_keys jsonb := '{}';
+    v_key bigint;
+    v_ready bigint[] := '{}';
+BEGIN
+    INSERT INTO dynflow_app_executionplan
+    SELECT * FROM jsonb_populate_record(NULL::dynflow_app_executionplan, p_plan);
+    FOR v_action IN SELECT jsonb_array_elements(p_actions) LOOP
+        v_key := nextval(pg_get_serial_sequence('dynflow_app_action', 'id'));
+        v_keys := v_keys || jsonb_build_object(v_action->>'number', v_key);
+        INSERT INTO dynflow_app_action SELECT * FROM jsonb_populate_record(
+            NULL::dynflow_app_action, p_action || v_action || jsonb_build_object('id', v_key, 'plan_id', v_plan));
+    END LOOP;
+    FOR v_step IN SELECT jsonb_array_elements(p_steps) LOOP
+        v_key := nextval(pg_get_serial_sequence('dynflow_app_step', 'id'));
+        INSERT INTO dynflow_app_step SELECT * FROM jsonb_populate_record(
+            NULL::dynflow_app_step, p_step || v_step || jsonb_build_object(
+                'id', v_key, 'plan_id', v_plan, 'action_id', v_keys->(v_step->>'action'),
+                'ready_at', CASE WHEN v_step->>'state' = 'ready' THEN statement_timestamp() END));
+        IF v_step->>'state' = 'ready' THEN v_ready := v_ready || v_key; END IF;
+    END LOOP;
+    IF cardinality(v_ready) > 0 THEN PERFORM dynflow_draw_1(v_ready); END IF;
+END $body$;
+
 -- One turn of a worker in one statement: record first successes, release, count, go on or stop, claim, load.
 --
 -- Does what `record` and `claim` do for what most turns are made of: run, revert and finalize steps that succeeded, of
 -- plans that run and do not fail fast, without limits and events. Anything else raises DYN01 before or after some
 -- writes; the caller's statement is rolled back by that, and the general way is taken.
---
--- The name ends in the version: another version is another function, so that old workers go on beside new ones.
 CREATE OR REPLACE FUNCTION dynflow_turn_1(
     p_plans uuid[], p_ids bigint[], p_attempts int[], p_ages float8[], p_seconds float8[], p_awaited bigint[],
     p_actions bigint[], p_outputs text[], p_inputs text[],
@@ -29,6 +93,7 @@ DECLARE
     v_some jsonb;
     v_released jsonb := '{}';
     v_limited bool;
+    v_fresh bigint[];
     v_quiet uuid[];
     v_well uuid[];
     v_going uuid[];
@@ -108,35 +173,17 @@ BEGIN
                     alarm_at = CASE WHEN step.start_timeout IS NOT NULL
                         THEN v_now + make_interval(secs => step.start_timeout) END
                 WHERE step.gate_id = ANY(v_open) AND step.state = 'pending' AND step.phase IN ('run', 'revert')
-                RETURNING step.id, step.plan_id, step.queue, -step.priority AS rank, step.limit_key
-            ), fresh AS MATERIALIZED (
-                SELECT released.*, plan.fairness_weight,
-                    CASE WHEN plan.fairness_key = '' THEN plan.id::text ELSE plan.fairness_key END AS fairness_key
-                FROM released JOIN dynflow_app_executionplan plan ON plan.id = released.plan_id
-            ), drawn AS (
-                INSERT INTO dynflow_app_ticket (step_id, queue, rank, tag, fairness_key)
-                SELECT fresh.id, fresh.queue, fresh.rank, lasts.tag + row_number() OVER (
-                    PARTITION BY fresh.queue, fresh.rank, fresh.fairness_key ORDER BY fresh.id
-                ) / fresh.fairness_weight, fresh.fairness_key
-                FROM fresh JOIN (
-                    SELECT shares.queue, shares.rank, shares.fairness_key, greatest(
-                        coalesce((SELECT min(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
-                            AND line.rank = shares.rank AND line.world_id IS NULL AND line.throttled_by IS NULL), 0),
-                        coalesce((SELECT max(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
-                            AND line.rank = shares.rank AND line.fairness_key = shares.fairness_key
-                            AND line.world_id IS NULL AND line.throttled_by IS NULL), 0)) AS tag
-                    FROM (SELECT DISTINCT fresh.queue, fresh.rank, fresh.fairness_key FROM fresh) shares
-                ) lasts ON lasts.queue = fresh.queue AND lasts.rank = fresh.rank
-                    AND lasts.fairness_key = fresh.fairness_key
-                ORDER BY fresh.id
+                RETURNING step.id, step.plan_id, step.queue, step.limit_key, step.start_timeout
             )
-            SELECT coalesce((SELECT jsonb_object_agg(q.queue, q.n) FROM (
-                    SELECT fresh.queue, count(*) AS n FROM fresh GROUP BY 1) q), '{}'),
+            SELECT array_agg(released.id ORDER BY released.id),
+                coalesce((SELECT jsonb_object_agg(q.queue, q.n) FROM (
+                    SELECT queues.queue, count(*) AS n FROM released queues GROUP BY 1) q), '{}'),
                 coalesce((SELECT jsonb_object_agg(p.plan_id, p.n) FROM (
-                    SELECT fresh.plan_id, count(*) AS n FROM fresh GROUP BY 1) p), '{}'),
-                coalesce((SELECT bool_or(fresh.limit_key IS NOT NULL) FROM fresh), false)
-                INTO v_ready, v_released, v_limited;
+                    SELECT plans.plan_id, count(*) AS n FROM released plans GROUP BY 1) p), '{}'),
+                coalesce(bool_or(released.limit_key IS NOT NULL OR released.start_timeout IS NOT NULL), false)
+                INTO v_fresh, v_ready, v_released, v_limited FROM released;
             IF v_limited THEN RAISE EXCEPTION 'general' USING ERRCODE = 'DYN01'; END IF;
+            IF cardinality(v_fresh) > 0 THEN PERFORM dynflow_draw_1(v_fresh); END IF;
         END IF;
 
         -- count; plans of which no step is active go on, stop, or are the orchestrator's
@@ -163,34 +210,16 @@ BEGIN
             ), begun AS (
                 UPDATE dynflow_app_step step SET state = 'ready', ready_at = v_now
                 FROM first WHERE step.id = first.id AND step.state = 'pending'
-                RETURNING step.id, step.plan_id, step.queue, -step.priority AS rank
+                RETURNING step.id, step.plan_id, step.queue
             ), active AS (
                 UPDATE dynflow_app_executionplan plan SET active_steps = plan.active_steps + 1
-                FROM begun WHERE plan.id = begun.plan_id
-                RETURNING begun.id, begun.plan_id, begun.queue, begun.rank,
-                    CASE WHEN plan.fairness_key = '' THEN plan.id::text ELSE plan.fairness_key END AS fairness_key,
-                    plan.fairness_weight
-            ), drawn AS (
-                INSERT INTO dynflow_app_ticket (step_id, queue, rank, tag, fairness_key)
-                SELECT active.id, active.queue, active.rank, lasts.tag + row_number() OVER (
-                    PARTITION BY active.queue, active.rank, active.fairness_key ORDER BY active.id
-                ) / active.fairness_weight, active.fairness_key
-                FROM active JOIN (
-                    SELECT shares.queue, shares.rank, shares.fairness_key, greatest(
-                        coalesce((SELECT min(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
-                            AND line.rank = shares.rank AND line.world_id IS NULL AND line.throttled_by IS NULL), 0),
-                        coalesce((SELECT max(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
-                            AND line.rank = shares.rank AND line.fairness_key = shares.fairness_key
-                            AND line.world_id IS NULL AND line.throttled_by IS NULL), 0)) AS tag
-                    FROM (SELECT DISTINCT active.queue, active.rank, active.fairness_key FROM active) shares
-                ) lasts ON lasts.queue = active.queue AND lasts.rank = active.rank
-                    AND lasts.fairness_key = active.fairness_key
-                ORDER BY active.id
+                FROM begun WHERE plan.id = begun.plan_id RETURNING begun.id, begun.plan_id, begun.queue
             )
-            SELECT coalesce(array_agg(active.plan_id), '{}'),
+            SELECT array_agg(active.id ORDER BY active.id), coalesce(array_agg(active.plan_id), '{}'),
                 (SELECT jsonb_object_agg(q.queue, q.n + coalesce((v_ready->>q.queue)::int, 0)) FROM (
                     SELECT queues.queue, count(*) AS n FROM active queues GROUP BY 1) q)
-                INTO v_going, v_some FROM active;
+                INTO v_fresh, v_going, v_some FROM active;
+            IF cardinality(v_fresh) > 0 THEN PERFORM dynflow_draw_1(v_fresh); END IF;
             v_ready := v_ready || coalesce(v_some, '{}');
             WITH over AS (
                 UPDATE dynflow_app_executionplan plan SET state = 'stopped', result = 'success', ended_at = v_now,
