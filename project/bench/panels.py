@@ -10,7 +10,7 @@ from typing import Any
 from project.bench.columns import RATIO
 from project.bench.labels import label
 
-PARTS = re.compile(r"(cpu_ms_per_(?:sub_plan|planned_step|[a-z]+))_(?!total)(.+)")
+PARTS = re.compile(r"(cpu_ms_per_(?:sub_plan|planned_step|(?!sub_|planned_)[a-z]+))_(?!total)(.+)")
 FAMILIES = re.compile(r"resident_[a-z]+|latency_ms|trigger_ms|ms_per_hop|steps_per_second|seconds_|cpu_seconds")
 """Figures whose names begin alike have the same scale."""
 

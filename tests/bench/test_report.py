@@ -138,11 +138,13 @@ def test_picture_shows_the_range_of_runs() -> None:
 
 def test_cpu_time_of_processes_is_one_bar_and_small_ones_are_one_part() -> None:
     spent = {"client": 1.0, "worker_child_1": 3.0, "redis": 0.01, "worker": 0.01, "total": 4.02}
-    figures = {f"cpu_ms_per_step_{name}": value for name, value in spent.items()}
+    figures = {f"cpu_ms_per_{unit}_{name}": value for unit in ("step", "planned_step") for name, value in spent.items()}
 
-    (panel,) = panels_of(document(column("1", **figures)), ["cpu_ms_per_step_"])
+    panels = panels_of(document(column("1", **figures)), ["cpu_ms_per_"])
 
-    (bar,) = panel.bars
+    assert [panel.title for panel in panels] == ["CPU ms per step, by process", "CPU ms per planned step, by process"]
+    ((bar,), (other,)) = (panel.bars for panel in panels)
+    assert bar.parts == other.parts
     assert dict(bar.parts) == {"client": 1.0, "worker child 1": 3.0, "others": pytest.approx(0.02)}
     assert bar.length == pytest.approx(4.02)
 
