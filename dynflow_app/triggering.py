@@ -239,7 +239,7 @@ def plan_row(action_class: type[BaseAction], options: TriggerOptions) -> Executi
             raise PlanningError(f"The {field} of a plan is text of at most {LONGEST_TEXT} characters.")
     if not registry.is_action_class(action_class):
         raise PlanningError(f"trigger() takes a subclass of BaseAction, not {action_class!r}.")
-    weight = action_class.fairness_weight if options.fairness_weight is None else options.fairness_weight
+    weight: object = action_class.fairness_weight if options.fairness_weight is None else options.fairness_weight
     if not isinstance(weight, (int, float)) or not 0 < weight <= MOST_WEIGHT:
         raise PlanningError(
             f"The fairness_weight of a plan is a number above 0 and up to {MOST_WEIGHT}, not {weight!r}."

@@ -70,10 +70,9 @@ class BaseAction:
     """How many steps with this key may start per time; None for no limit."""
 
     fairness_key: ClassVar[str | None] = None
-    """Plans with the same key share their turns in a queue, as if they were one. ``{name}`` stands for a value of the
-    input of the entry action, whose attribute counts: ``"tenant {tenant}"``. None: each plan has turns of its own."""
+    """Of an entry action: plans with the same key share their turns in a queue. May use the input: ``"{tenant}"``."""
     fairness_weight: ClassVar[float] = 1.0
-    """How many turns plans of this entry action get for each one of others; above 0, at most 1000."""
+    """Of an entry action: how many turns its plans get for each one of others; above 0, at most 1000."""
 
     on_conflict: ClassVar[OnConflict] = OnConflict.WAIT
     """What becomes of the plan if something that this action locks is not free when the plan is to start."""

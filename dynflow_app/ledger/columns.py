@@ -33,8 +33,9 @@ def columns_of(model: type[Model], varying: Sequence[str]) -> Columns:
     """The columns of a model. Raises ValueError if one that has no fixed default does not vary."""
     constants = constants_of(model, varying)
     fields = [field for field in model._meta.concrete_fields if field.column in (*varying, *constants)]
-    texts = {field.column: written(field, constants[field.column]) for field in fields if field.column in constants}
-    return Columns(tuple(field.column for field in fields), texts)
+    by_column = {str(field.column): field for field in fields}
+    texts = {name: written(by_column[name], value) for name, value in constants.items()}
+    return Columns(tuple(by_column), texts)
 
 
 def constants_of(model: type[Model], varying: Collection[str]) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def constants_of(model: type[Model], varying: Collection[str]) -> dict[str, Any]
             raise ValueError(f"{model.__name__}.{field.name} has no default, so it has to be given.")
         if callable(default) and default not in (list, dict, NOT_PROVIDED):
             raise ValueError(f"{model.__name__}.{field.name} has a default that varies, so it has to be given.")
-        constants[field.column] = field.get_default()
+        constants[str(field.column)] = field.get_default()
     return constants
 
 

@@ -115,8 +115,7 @@ def _awaited(plan_ids: Collection[UUID]) -> set[UUID]:
     """Those of these plans that others wait for."""
     if not plan_ids:
         return set()
-    waiting = Prerequisite.objects.filter(after__in=plan_ids).values_list("after", flat=True)
-    return {after for after in waiting if after is not None}
+    return set(Prerequisite.objects.filter(after__in=plan_ids).values_list("after", flat=True))
 
 
 # --- the orchestrator's inbox ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dynflow_app.models import Action, Dependency, ExecutionPlan, Gate, Step, Ti
 from dynflow_app.models.base import execute, ledger_connection
 
 _VARYING: dict[type[Model], tuple[str, ...]] = {
-    ExecutionPlan: tuple(field.column for field in ExecutionPlan._meta.concrete_fields),
+    ExecutionPlan: tuple(str(field.column) for field in ExecutionPlan._meta.concrete_fields),
     Action: ("id", "plan_id", "number", "name", "caller_number", "input", "consumes"),
     Gate: ("id", "plan_id", "waits_for", "is_awaited"),
     Step: (

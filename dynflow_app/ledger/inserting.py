@@ -75,7 +75,7 @@ def _gates(rows: PlanRows) -> list[Gate]:
 
 def _step(rows: PlanRows, row: StepRow, gates: Sequence[Gate]) -> Step:
     return Step(
-        plan=rows.plan, action_id=row.action.pk, number=row.number, phase=row.phase, queue=row.queue,
+        plan=rows.plan, action_id=row.action.key, number=row.number, phase=row.phase, queue=row.queue,
         state=StepState.READY if row.is_ready else StepState.PENDING, ready_at=Now() if row.is_ready else None,
         priority=row.priority, is_idempotent=row.is_idempotent, weight=row.weight, is_awaited=row.is_awaited,
         limit_key=row.limit_key, start_timeout=row.start_timeout,

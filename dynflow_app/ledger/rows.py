@@ -25,6 +25,13 @@ class ActionRow:
         self.consumes: list[int] = []
 
     @property
+    def key(self) -> int:
+        """Its key, once it is known."""
+        if self.pk is None:
+            raise ValueError(f"Action {self.number} has no key yet.")
+        return self.pk
+
+    @property
     def class_name(self) -> str:
         """The class without its module."""
         return self.name.rpartition(".")[2]

@@ -55,7 +55,7 @@ def insert(rows: PlanRows) -> None:
         }
         for row in rows.steps
     ]  # fmt: skip
-    columns = {field.column: getattr(plan, field.attname) for field in ExecutionPlan._meta.concrete_fields}
+    columns = {str(field.column): getattr(plan, field.attname) for field in ExecutionPlan._meta.concrete_fields}
     given = [_text(columns), _same(Action), json.dumps(actions), _same(Step), json.dumps(steps)]
     execute(_SQL, given)
     plan._state.adding, plan._state.db = False, ledger_connection().alias

@@ -55,7 +55,8 @@ class Recovery:
         limit = Now() - timedelta(seconds=settings.WORLD_TIMEOUT)
         is_gone = Q(_has_running_steps(), state=WorldState.INVALIDATED)
         found = World.objects.filter(is_gone | ~Q(state=WorldState.INVALIDATED) & Q(heartbeat_at__lt=limit))
-        gone, silent = [], []
+        gone: list[World] = []
+        silent: list[World] = []
         for world in found:
             (gone if world.state == WorldState.INVALIDATED else silent).append(world)
         confirmed = [world for world in silent if self._suspects.get(world.pk) == world.heartbeat_at]

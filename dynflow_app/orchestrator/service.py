@@ -26,8 +26,8 @@ SHORTEST_WAIT = 0.01
 LONGEST_WAIT = 1.0
 """Seconds after which the loop sees to its lease and its duties even if nothing rings."""
 LONGEST_LOOK = 5.0
-"""Seconds after which it looks for timers even if nothing rings and none is known to be due: whoever sets a timer rings,
-but a ring may be lost."""
+"""Seconds after which it looks for timers even if nothing rings and none is known to be due: whoever sets a timer
+rings, but a ring may be lost."""
 
 
 class Duty:

@@ -30,7 +30,7 @@ def old_plans(number: int, days: float = 40, steps: int = 0) -> None:
     for _ in range(number):
         plan = PlanFactory(state="stopped", created_at=clock.now() - timedelta(days=days))
         if steps:
-            add_steps(plan, steps)
+            add_steps(plan, steps, "error")
 
 
 def run(*arguments: str) -> str:

@@ -13,7 +13,7 @@ from django.db.models import F
 from dynflow_app import BaseAction, control
 from dynflow_app.actions import registry
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.models import ExecutionPlan, Limit, Step
+from dynflow_app.models import ExecutionPlan, Limit, Step, Ticket
 from dynflow_app.reading.explaining import FindingCode, explain
 from dynflow_app.triggering import trigger, trigger_many
 from tests.docs.blocks import DOCS, table
@@ -45,8 +45,8 @@ def call_cloud(page: Open, called: list[str]) -> type[BaseAction]:
 
 
 def passed() -> int:
-    """How many steps are ready, and not held."""
-    return Step.objects.filter(state="ready", is_held=False).count()
+    """How many steps are ready, and not throttled."""
+    return Ticket.objects.claimable().count()
 
 
 def let_starts_come(engine: Engine, seconds: float) -> None:
@@ -90,7 +90,7 @@ def test_another_region_has_a_limit_of_its_own(call_cloud: type[BaseAction], eng
     trigger_many(call_cloud, [{"region": region} for region in ("eu", "eu", "us")])
     let_starts_come(engine, 0)
     assert set(Limit.objects.values_list("key", flat=True)) == {"cloud eu", "cloud us"}
-    assert Step.objects.get(limit_key="cloud us").is_held is False
+    assert Step.objects.get(limit_key="cloud us").ticket.throttled_by is None
 
 
 def test_a_step_that_waits_keeps_its_place_and_a_failed_one_does_not(page: Open, engine: Engine) -> None:
@@ -104,7 +104,8 @@ def test_a_step_that_waits_keeps_its_place_and_a_failed_one_does_not(page: Open,
 
     first, second = trigger(Waits), trigger(Waits)
     engine.run(first)
-    assert (first.steps.get().state, second.steps.get().is_held) == ("suspended", True)
+    assert first.steps.get().state == "suspended"
+    assert second.steps.get().ticket.throttled_by == second.steps.get().limit_key
     control.send_event(first.steps.get(), "no")
     engine.run(first)
     assert (first.state, second.steps.get().state) == ("paused", "suspended")

@@ -85,10 +85,10 @@ def test_the_archive_has_the_keys_of_the_example(followed: FollowedPage, engine:
     AttemptFactory(step=step, number=0)
     step.events.create(name="x", state="handled")
     HistoryFactory(plan=plan)
-    ResourceLock.objects.create(plan=plan, resource="text:rack 7", state="released")
+    ResourceLock.objects.create(plan=plan, resource="text:rack 7", state="unlocked")
     ResourceLink.objects.create(plan=plan, resource="hosts.host:1")
     ChunkFactory(action=plan.actions.get())
-    ResourceLock.objects.create(plan=plan, resource="text:h1", state="released")
+    ResourceLock.objects.create(plan=plan, resource="text:h1", state="unlocked")
     ResourceLink.objects.create(plan=plan, resource="text:h1")
     with Archive(tmp_path / "plans.jsonl") as archive:
         list(clean_up(Selection(older_than=timedelta(), actions=(plan.action,)), archive=archive))

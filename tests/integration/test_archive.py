@@ -36,8 +36,9 @@ pytestmark = pytest.mark.django_db
 def test_the_archive_has_all_of_each_plan(tmp_path: Path, name: str) -> None:
     # given a plan with everything
     plan = old_plan(label="Night", tags=["a"], triggered_by="ada", result="warning")
-    step = StepFactory(plan=plan, state="success", action__name="a.B", action__output={"size": 3})
-    AttemptFactory(step=step, number=0)
+    step = StepFactory(plan=plan, state="success", attempt=2, action__name="a.B", action__output={"size": 3})
+    AttemptFactory(step=step)
+    AttemptFactory(step=step, number=2, ended_as="succeeded", error=None)
     Event.objects.create(step=step, name="go", data={"n": 1}, state="handled", attempt=1)
     HistoryFactory(plan=plan)
     ChunkFactory(action=step.action, text="hello\n")
@@ -66,8 +67,8 @@ def test_the_archive_has_all_of_each_plan(tmp_path: Path, name: str) -> None:
         (step.number, "run", "success")
     ]
     assert [(each["step"], each["number"], each["ended_as"]) for each in record["attempts"]] == [
-        (step.number, 0, "failed"),
-        (step.number, 1, "succeeded"),
+        (step.number, 1, "failed"),
+        (step.number, 2, "succeeded"),
     ]
     assert record["attempts"][0]["error"]["message"] == "host h1 did not answer"
     assert [(each["step"], each["name"], each["data"]) for each in record["events"]] == [(step.number, "go", {"n": 1})]
@@ -82,7 +83,7 @@ def test_the_archive_does_not_mix_up_plans(tmp_path: Path) -> None:
     expected = {}
     for n in range(25):
         plan = old_plan(label=str(n))
-        add_steps(plan, n % 4)
+        add_steps(plan, n % 4, "error")
         if n % 3:
             HistoryFactory(plan=plan, reason=str(n))
         expected[str(n)] = (n % 4, [str(n)] if n % 3 else [])

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from dynflow_app import clock, control
 from dynflow_app.actions import registry
-from dynflow_app.ledger import limiting
+from dynflow_app.ledger import limits
 from dynflow_app.models import (
     Action,
     Attempt,
@@ -157,13 +157,13 @@ def test_limits_that_nothing_uses_go() -> None:
 
 def test_a_limit_in_use_is_written_once_a_day_at_most() -> None:
     """A changed row is locked until the caller commits, so plans with the same limit would wait for each other."""
-    limiting.declare([("k", 3, None)])
+    limits.declare([("k", 3, None)])
     first = Limit.objects.get().declared_at
-    limiting.declare([("k", 3, None)])
+    limits.declare([("k", 3, None)])
     assert Limit.objects.get().declared_at == first
 
     Limit.objects.update(declared_at=first - timedelta(days=2))
-    limiting.declare([("k", 3, None)])
+    limits.declare([("k", 3, None)])
     assert Limit.objects.get().declared_at >= first
 
 

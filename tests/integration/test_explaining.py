@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 
-from dynflow_app.models import Envelope, ExecutionPlan, Limit, Step, World, WorldKind
+from dynflow_app.models import Envelope, ExecutionPlan, Limit, Step, Ticket, World, WorldKind
 from dynflow_app.reading.explaining import FindingCode, explain
 from tests.factories import FAILURE, AttemptFactory, PlanFactory, StepFactory, WorldFactory, add_steps
 from tests.integration.explained import ago, codes, only, running
@@ -58,7 +58,7 @@ def test_a_plan_that_is_gone_needs_no_explanation(in_process: None) -> None:
 # --- limits --------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_held_by_its_limit_tells_who_occupies_it(in_process: None) -> None:
+def test_a_step_throttled_by_its_limit_tells_who_occupies_it(in_process: None) -> None:
     # given a limit of two that two steps of another plan occupy, one as suspended
     Limit.objects.create(key="cloud eu", most=2, starts=5, period=60, next_start_at=ago(seconds=-30.4))
     other = running()
@@ -66,7 +66,7 @@ def test_a_step_held_by_its_limit_tells_who_occupies_it(in_process: None) -> Non
         StepFactory(plan=other, number=number, state=state, limit_key="cloud eu")
     plan = running()
     for number in (3, 4):
-        StepFactory(plan=plan, action__number=number, state="ready", is_held=True, limit_key="cloud eu")
+        StepFactory(plan=plan, action__number=number, state="ready", is_throttled=True, limit_key="cloud eu")
 
     # then
     finding = only(plan)
@@ -79,7 +79,7 @@ def test_a_step_held_by_its_limit_tells_who_occupies_it(in_process: None) -> Non
 def test_a_limit_is_no_reason_while_other_steps_of_the_plan_run(in_process: None) -> None:
     plan = running()
     StepFactory(plan=plan, state="running", limit_key="x")
-    StepFactory(plan=plan, state="ready", is_held=True, limit_key="x")
+    StepFactory(plan=plan, state="ready", is_throttled=True, limit_key="x")
 
     assert explain(plan) == []
 
@@ -235,7 +235,9 @@ def test_many_steps_cost_no_more_queries(in_process: None, django_assert_max_num
     for state in ("ready", "ready", "suspended", "error", "pending", "skipping"):
         add_steps(plan, 1700, state, first=first)
         first += 1700
-    Step.objects.filter(number__lte=1700).update(is_held=True, limit_key=F("number"))
+    Step.objects.filter(number__lte=1700).update(limit_key=F("number"))
+    limit = Step.objects.filter(pk=OuterRef("step")).values("limit_key")
+    Ticket.objects.filter(step__number__lte=1700).update(throttled_by=Subquery(limit))
     Step.objects.filter(state="suspended").update(alarm="wake", alarm_at=ago(seconds=-60))
 
     # then

@@ -10,7 +10,7 @@ from rq import Queue, SimpleWorker
 from rq.suspension import suspend
 
 from dynflow_app import clock, transport
-from dynflow_app.models import Attempt, Envelope, World, WorldKind
+from dynflow_app.models import Envelope, Step, World, WorldKind
 from dynflow_app.reading.explaining import FindingCode, explain
 from dynflow_app.transport.rq import RqTransport
 from project.servers import EmbeddedServers
@@ -107,16 +107,16 @@ def test_a_queue_without_workers_matters_even_while_other_steps_run(in_process: 
 
 
 def test_a_long_queue_tells_how_many_are_ahead_and_how_fast_they_go(in_process: None) -> None:
-    # given steps of others before ours: of higher priority, and older; one that is behind; and some that ended
+    # given steps of others: some that ended, some before ours, of higher priority or older, and one behind it
     other = running()
+    add_steps(other, 10, "success", first=1001)
+    Step.objects.filter(number=1001).update(ended_at=ago(minutes=9))
     add_steps(other, 3, "ready")
     StepFactory(plan=other, action__number=1100, state="ready", queue="elsewhere")
     plan = running()
     step = StepFactory(plan=plan, state="ready", ready_at=ago(seconds=40), action__number=9)
     StepFactory(plan=other, action__number=1101, state="ready", priority=1)
     StepFactory(plan=other, action__number=1102, state="ready")
-    add_steps(other, 10, "success", first=1001)
-    Attempt.objects.filter(step__number=1001).update(ended_at=ago(minutes=9))
 
     # then
     finding = only(plan)

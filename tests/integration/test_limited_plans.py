@@ -10,8 +10,9 @@ from django.db.models import F
 
 from dynflow_app import BaseAction, control
 from dynflow_app.exceptions import PlanningError
-from dynflow_app.ledger.limiting import admit, due_limits, limit_key_of
+from dynflow_app.ledger.limits import admit, due_limits
 from dynflow_app.models import ExecutionPlan, Limit, Step
+from dynflow_app.planning.limit_keys import limit_key_of
 from dynflow_app.triggering import trigger
 from tests.engine import Engine, names_by_state, outcome, step_named
 from tests.testapp import limited

@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from dynflow_app import control
-from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step
-from dynflow_app.orchestrator import granting, inbox, sweep, unlocking
+from dynflow_app.ledger import lines
+from dynflow_app.models import Envelope, ExecutionPlan, ResourceLock, Step, Ticket
+from dynflow_app.orchestrator import granting, inbox, sweep
 from dynflow_app.triggering import TriggerOptions, trigger, trigger_many
 from tests.engine import Engine, outcome
 from tests.flows import statements

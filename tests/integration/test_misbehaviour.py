@@ -100,11 +100,11 @@ def test_a_coroutine_that_does_not_end_is_given_up_and_its_worker_goes_on(
     with engine.working() as pump:
         wait_until(lambda: plan.steps.filter(state=StepState.ERROR).exists(), describe="it is given up")
         assert "the code goes on" in plan.steps.get().error["message"]
-        assert pump._loop.running == 2
+        assert pump._hand.coroutines == 2
 
         # and when that ends, nobody minds
         journal.write("stop")
-        wait_until(lambda: pump._loop.running == 1, describe="it ends")
+        wait_until(lambda: pump._hand.coroutines == 1, describe="it ends")
         journal.write("go")
     engine.run(other)
     plan.refresh_from_db()
@@ -157,7 +157,7 @@ def test_what_was_claimed_ahead_of_long_steps_goes_to_an_idle_worker(engine: Eng
     # given a worker that has learnt that steps are short, and then claims two long ones and many behind them
     busy = Pump(engine.world, None, threads=2)
     engine.run(triggering.trigger(misbehaving.WaitersAndWorkers, waiters=0, workers=1))
-    busy._seconds = 0.0001
+    busy._appetite.seconds = 0.0001
     plan = triggering.trigger(misbehaving.BlockersFirst, blockers=2, workers=20)
     engine.decide()
     runner = threading.Thread(target=_run, args=(busy,))
@@ -171,7 +171,7 @@ def test_what_was_claimed_ahead_of_long_steps_goes_to_an_idle_worker(engine: Eng
 
     # then it gets what the first could not start
     wait_until(lambda: plan.steps.filter(state="success").count() == 20, describe="the other worker helped")
-    assert other.recorded >= 20
+    assert other._hand.recorded >= 20
     journal.write("go")
     for pump, thread in ((busy, runner), (other, helper)):
         pump.stop()

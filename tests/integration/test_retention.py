@@ -18,13 +18,13 @@ from dynflow_app.models import (
     Prerequisite,
     ResourceLock,
     Step,
+    Ticket,
 )
 from dynflow_app.retention import Selection, clean_up
 from dynflow_app.retention.action import Cleanup, nightly
 from dynflow_app.retention.selection import rules
 from dynflow_app.states import PlanState
 from tests.factories import (
-    AttemptFactory,
     PlanFactory,
     StepFactory,
     add_steps,
@@ -229,15 +229,15 @@ def test_a_plan_with_hooks_to_call_stays() -> None:
 
     assert clean() == {}
     Step.objects.filter(pk=hook.pk).update(state="success", ended_at=clock.now(), attempt=1)
-    AttemptFactory(step=hook, ended_as="succeeded")
+    Ticket.objects.all().delete()
     assert clean() == {"plans": 1}
 
 
-def test_a_plan_with_locks_to_release_stays() -> None:
+def test_a_plan_with_locks_to_unlock_stays() -> None:
     held = ResourceLock.objects.create(plan=old_plan(), resource="text:rack", state="held", place=1)
 
     assert clean() == {}
-    ResourceLock.objects.filter(pk=held.pk).update(state="released", place=None)
+    ResourceLock.objects.filter(pk=held.pk).update(state="unlocked", place=None)
     assert clean() == {"plans": 1}
 
 

@@ -6,12 +6,24 @@ from collections.abc import Callable
 
 from django.db import transaction
 
+from dynflow_app import probes
 from dynflow_app.ledger.claiming import claim
 from dynflow_app.ledger.recovery import reclaim
 from dynflow_app.models import ExecutionPlan, Step, WorldKind
 from dynflow_app.processes.registration import register
 from dynflow_app.states import Phase, StepState
-from tests.engine import Engine
+from dynflow_app.worker.pump import Pump
+from tests.engine import Engine, all_queues
+
+
+def make_sub_plans(engine: Engine) -> None:
+    """Let a worker run what is ready until sub-plans are there, and end before it begins any of them."""
+    pump = Pump(engine.world, all_queues(), threads=1)
+    probes.install(probes.Probe.SUB_PLANS_MADE, pump.stop)
+    try:
+        pump.run(burst=True)
+    finally:
+        probes.install(probes.Probe.SUB_PLANS_MADE, None)
 
 
 def lose(hosts: int) -> list[str]:
@@ -21,9 +33,9 @@ def lose(hosts: int) -> list[str]:
         return []
     world = register(WorldKind.WORKER)
     with transaction.atomic():
-        claimed = claim(world.pk, ["rex"], hosts)
+        claimed = claim(world.pk, ["rex"], hosts, worker=str(world))
     with transaction.atomic():
-        reclaim(world.pk, worker="dead")
+        reclaim(world.pk, worker=str(world))
     labels = ExecutionPlan.objects.filter(pk__in=[step.plan_id for step in claimed]).values_list("label", flat=True)
     return sorted(labels)
 
@@ -49,6 +61,7 @@ class Turns:
             return
         self.engine.decide()
         if self.dying and not self.lost:
+            make_sub_plans(self.engine)
             self.lost = lose(self.dying)
             self.engine.decide()
         self.engine.work()

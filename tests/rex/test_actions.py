@@ -17,7 +17,7 @@ from project.rex.models import HostResult, Report
 from project.rex.templates import TemplateError
 from tests.engine import Engine, outcome
 from tests.rex.helpers import gone
-from tests.rex.scripted import lose
+from tests.rex.scripted import lose, make_sub_plans
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -144,9 +144,7 @@ def test_a_host_whose_key_cannot_be_checked_is_not_tried_again(engine: Engine) -
 def test_if_a_worker_dies_the_host_waits_for_a_person_who_may_give_it_up(engine: Engine) -> None:
     # given three hosts, and a worker that died with one of them
     plan = trigger(RunOnHosts, hosts(3), "true")
-    engine.decide()
-    engine.work()
-    engine.decide()
+    make_sub_plans(engine)
     assert lose(1) == ["h0"]
     engine.run(plan)
 
@@ -203,8 +201,7 @@ def test_cancelling_kills_what_runs_and_begins_nothing_more(engine: Engine, tmp_
 def test_cancelling_one_host_leaves_the_others_alone(engine: Engine) -> None:
     # given two hosts that have not begun, when one is cancelled
     plan = trigger(RunOnHosts, hosts(2), "true")
-    engine.decide()
-    engine.work()
+    make_sub_plans(engine)
     control.cancel(ExecutionPlan.objects.get(label="h1"))
     engine.run(plan)
 
@@ -223,10 +220,8 @@ def test_a_plan_that_is_cancelled_before_it_began_has_a_report_too(engine: Engin
 def test_halting_says_lost_of_hosts_that_had_begun(engine: Engine) -> None:
     # given a host whose worker died, and one that waits for a worker
     plan = trigger(RunOnHosts, hosts(2), "true")
-    engine.decide()
-    engine.work()
-    engine.decide()
-    lose(1)
+    make_sub_plans(engine)
+    assert lose(1) == ["h0"]
 
     # when the plan is halted, then nobody waits for either
     control.halt(plan)
