@@ -47,7 +47,6 @@ class BaseAction:
     database happen exactly once. For short steps; not for ``async def run``."""
     isolated: ClassVar[bool] = False
     """Whether ``run`` gets a process of its own, which can be killed when the step must end."""
-
     retry: ClassVar[Retry | None] = None
     """When a ``run`` that raised is tried again by itself; None: never."""
     rescue_strategy: ClassVar[Any] = Rescue.PAUSE
@@ -55,7 +54,6 @@ class BaseAction:
     that returns one. A worker calls it; it may look at `input`, `output` and `error`."""
     fail_fast: ClassVar[bool] = False
     """Of an entry action: whether no step of the plan starts any more once one has failed."""
-
     timeout: ClassVar[timedelta | None] = None
     """Longest time from the first invocation of ``run`` to its end, waiting as suspended included; each retry gets as
     long. Then code that runs is asked to end, after some seconds made to, and the step fails; if the step is suspended,
@@ -68,17 +66,14 @@ class BaseAction:
     """How many steps with this key may run (or be suspended) at once; None for no limit."""
     rate_limit: ClassVar[Rate | None] = None
     """How many steps with this key may start per time; None for no limit."""
-
     fairness_key: ClassVar[str | None] = None
     """Of an entry action: plans with the same key share their turns in a queue. May use the input: ``"{tenant}"``."""
     fairness_weight: ClassVar[float] = 1.0
     """Of an entry action: how many turns its plans get for each one of others; above 0, at most 1000."""
-
     on_conflict: ClassVar[OnConflict] = OnConflict.WAIT
     """What becomes of the plan if something that this action locks is not free when the plan is to start."""
     singleton: ClassVar[bool] = False
     """Of an entry action: whether only one plan of it may be active, that is neither scheduled, paused nor stopped."""
-
     weight: ClassVar[float] = 1.0
     """Share of its run step in the progress of the plan."""
     finalize_weight: ClassVar[float] = 1.0

@@ -1,4 +1,4 @@
-"""What the page of one plan shows, gathered in a constant number of console."""
+"""What the page of one plan shows, gathered in a constant number of queries."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ The whole order of locks, wherever they are taken:
 2. schedules, by key,
 3. plans, by key,
 4. rows that count sub-plans, by key of their step,
-5. steps without a ticket; tickets, and then the steps they belong to,
-6. gates,
-7. limits, by key, and after each the tickets and steps that it lets pass; what others have locked is passed over.
+5. steps, gates and tickets, each only under the lock of its plan,
+6. limits, by key, and after each the tickets and steps that it lets pass; what others have locked is passed over.
 
-Only claims and alarms take tickets and steps without their plan: they skip what is locked, or wait for one row alone.
+Claims and alarms do not ask for the plan: a claim takes tickets and then their steps, an alarm takes one suspended
+step, which has no ticket. So whoever takes a step that is ready takes its ticket first (`steps.cancel` and the like).
 """
 
 from __future__ import annotations

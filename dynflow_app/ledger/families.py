@@ -1,4 +1,4 @@
-"""Families: many plans are ended at once, as sub-plans are with their parent."""
+"""Families: a plan with its sub-plans, their sub-plans, and so on; and many plans ended at once, as these are."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
 
 from dynflow_app.ledger.concluding import conclude, ring_after_commit
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.history import note
 from dynflow_app.ledger.stopping import end_whole
-from dynflow_app.models import ExecutionPlan
-from dynflow_app.models.base import ledger_alias
+from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.models.base import db_key, ledger_alias, ledger_connection
 from dynflow_app.states import StopRequest
+
+_PLAN = ExecutionPlan._meta.db_table
+_STEP = Step._meta.db_table
 
 
 def end_many(plan_ids: Collection[UUID], request: StopRequest, *, by: Any = "", reason: str = "") -> int:
@@ -28,3 +33,18 @@ def end_many(plan_ids: Collection[UUID], request: StopRequest, *, by: Any = "", 
             note([plan.pk for plan in live], str(request), by, reason)
             ring_after_commit(conclude(effects))
     return len(live)
+
+
+def members(root: UUID) -> QuerySet[ExecutionPlan]:
+    """The whole family, however large."""
+    sql = f"""
+        WITH RECURSIVE family(id) AS (
+            SELECT id FROM {_PLAN} WHERE id = %s
+            UNION ALL
+            SELECT child.id FROM family
+            JOIN {_STEP} AS step ON step.plan_id = family.id
+            JOIN {_PLAN} AS child ON child.parent_step_id = step.id
+        )
+        SELECT id FROM family
+    """  # noqa: S608 - names are ours
+    return ExecutionPlan.objects.filter(id__in=RawSQL(sql, [db_key(root, ledger_connection())]))  # noqa: S611 - names are ours

@@ -212,7 +212,8 @@ BEGIN
                 FROM first WHERE step.id = first.id AND step.state = 'pending'
                 RETURNING step.id, step.plan_id, step.queue
             ), active AS (
-                UPDATE dynflow_app_executionplan plan SET active_steps = plan.active_steps + 1
+                UPDATE dynflow_app_executionplan plan SET active_steps = plan.active_steps + 1,
+                    revision = plan.revision + 1
                 FROM begun WHERE plan.id = begun.plan_id RETURNING begun.id, begun.plan_id, begun.queue
             )
             SELECT array_agg(active.id ORDER BY active.id), coalesce(array_agg(active.plan_id), '{}'),

@@ -121,9 +121,9 @@ def _write_steps(outcomes: Sequence[Outcome]) -> dict[int, _Accepted]:
                 THEN {ago_sql(connection, "outcome.age")} END
         FROM {table} AS outcome
         WHERE {_STEP}.id = outcome.step_id AND {_STEP}.state = 'running' AND {_STEP}.attempt = outcome.attempt
-        RETURNING {_STEP}.id, {_STEP}.queue, is_addressed, limit_key, start_timeout IS NOT NULL
+        RETURNING {_STEP}.id, {_STEP}.queue, is_addressed, limit_key, start_timeout
     """  # noqa: S608 - names are ours
-    return {row[0]: _Accepted(row[1], bool(row[2]), row[3], bool(row[4])) for row in execute(sql, parameters)}
+    return {row[0]: _Accepted(row[1], bool(row[2]), row[3], row[4] is not None) for row in execute(sql, parameters)}
 
 
 def _move_tickets(accepted: Sequence[Outcome], known: Mapping[int, _Accepted], effects: Effects) -> None:

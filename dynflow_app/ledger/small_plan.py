@@ -6,10 +6,10 @@ The function of the database gets whole rows, so its text names no column that i
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from dynflow_app.ledger.columns import constants_of
@@ -69,4 +69,8 @@ def _same(model: type[Model]) -> str:
 
 def _text(values: dict[str, Any]) -> str:
     """As JSON; what is missing there is null."""
-    return json.dumps({name: value for name, value in values.items() if value is not None}, cls=DjangoJSONEncoder)
+    return json.dumps({name: value for name, value in values.items() if value is not None}, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

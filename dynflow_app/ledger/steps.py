@@ -41,11 +41,12 @@ def make_ready(
     sql = f"""
         UPDATE {_STEP} SET {ready_sql(frm, cause)}
         WHERE {condition} AND state = '{frm}'
-        RETURNING id, plan_id, queue, CASE WHEN slot IS NULL THEN limit_key END, start_timeout IS NOT NULL
+        RETURNING id, plan_id, queue, slot, limit_key, start_timeout
     """  # noqa: S608 - names are ours
+    # Plain columns: SQLite before 3.41 takes NULL for something else in expressions of RETURNING.
     made = [
-        BecameReady(step_id, from_db_key(plan_id), queue, limit, bool(has_timer))
-        for step_id, plan_id, queue, limit, has_timer in execute(sql, parameters)
+        BecameReady(step_id, from_db_key(plan_id), queue, limit_key if slot is None else None, timeout is not None)
+        for step_id, plan_id, queue, slot, limit_key, timeout in execute(sql, parameters)
     ]
     Ticket.objects.draw([row.step_id for row in made])
     return made

@@ -9,7 +9,7 @@ FUNCTIONS = Path(__file__).resolve().parents[1] / "ledger" / "functions_1.sql"
 
 STORAGE = {
     # A step is updated three times at most while it runs; with room on its page no index is touched by that.
-    "dynflow_app_step": "fillfactor = 50",
+    "dynflow_app_step": "fillfactor = 45",
     "dynflow_app_gate": "fillfactor = 80",
     "dynflow_app_executionplan": "fillfactor = 80",
     # Rows come and go; what is left of them is looked through by claims.

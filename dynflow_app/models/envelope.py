@@ -23,13 +23,19 @@ from dynflow_app.models.execution_plan import ExecutionPlan
 class EnvelopeQuerySet(LedgerQuerySet["Envelope"]):
     """The orchestrator's inbox."""
 
-    def send(self, kind: EnvelopeKind, plan_ids: Iterable[UUID], due_at: datetime | None = None) -> int:
-        """Write one envelope about each of these plans, to be read at `due_at` or now; returns how many.
+    def send(self, kind: EnvelopeKind, plan_ids: Iterable[UUID], due_at: datetime | None = None) -> None:
+        """Write one envelope about each of these plans, to be read at `due_at` or now.
 
         In the caller's transaction, who rings the orchestrator's bell after the commit.
         """
-        when = {} if due_at is None else {"due_at": due_at}
-        return len(self.bulk_create(Envelope(kind=kind.value, plan_id=plan_id, **when) for plan_id in plan_ids))
+        self.send_each(kind, ((plan_id, due_at) for plan_id in plan_ids))
+
+    def send_each(self, kind: EnvelopeKind, looks: Iterable[tuple[UUID, datetime | None]]) -> None:
+        """As `send`, each with its own time."""
+        self.bulk_create(
+            Envelope(kind=kind.value, plan_id=plan_id, **({} if due_at is None else {"due_at": due_at}))
+            for plan_id, due_at in looks
+        )
 
     def tally(self, rows: Iterable[tuple[UUID, int, dict[str, int]]]) -> None:
         """Write down for parents (plan, step) how many of their sub-plans came to rest, by result."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -152,6 +153,11 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket of step {self.step_id}"
+
+
+def own_key(plan_id: UUID) -> str:
+    """The fairness key of plans that share their turns with nobody but their sub-plans."""
+    return str(db_key(plan_id, ledger_connection()))
 
 
 CLAIMABLE_SQL = "world_id IS NULL AND throttled_by IS NULL"

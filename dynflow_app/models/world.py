@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from dynflow_app import clock
 from dynflow_app.models.base import LedgerManager, LedgerQuerySet, ledger_alias, uuid7
-from dynflow_app.states import WORLD_TRANSITIONS, WorldState
+from dynflow_app.states import WORLD_TRANSITIONS, WorldState, require_legal
 
 
 class WorldKind(models.TextChoices):
@@ -63,5 +63,6 @@ class World(models.Model):
 
     def come_back(self) -> None:
         """Write this world anew: somebody declared it dead, and perhaps forgot it, but it lives."""
+        require_legal(WORLD_TRANSITIONS, [WorldState.INVALIDATED], WorldState.ACTIVE)
         self.state, self.heartbeat_at = WorldState.ACTIVE, clock.now()
         self.save(using=ledger_alias())

@@ -24,7 +24,7 @@ class Swept:
     plans: int = 0
     admitted: int = 0
     locks: int = 0
-    """Plans whose locks nobody released, or that nobody gave theirs."""
+    """Plans whose locks nobody unlocked, or that nobody gave theirs."""
 
 
 def run_once(term: Term) -> Swept:

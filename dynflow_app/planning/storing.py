@@ -49,10 +49,9 @@ def store_unplanned(plans: Sequence[tuple[ExecutionPlan, str, dict[str, Any]]]) 
         step = StepRow(action, 0, Phase.PLAN, queue, plan.priority, is_idempotent=True, weight=0.0)
         rows.append(PlanRows(plan, [action], [step]))
     insert_plans(rows)
-    for plan, _, _ in plans:
-        Envelope.objects.send(EnvelopeKind.PLANNED, [plan.pk], plan.start_at)
-        if plan.start_before is not None:
-            Envelope.objects.send(EnvelopeKind.PLANNED, [plan.pk], plan.start_before)
+    looks = [(plan.pk, plan.start_at) for plan, _, _ in plans]
+    looks += [(plan.pk, plan.start_before) for plan, _, _ in plans if plan.start_before is not None]
+    Envelope.objects.send_each(EnvelopeKind.PLANNED, looks)
 
 
 def store_planned(draft: Draft, entry_id: int) -> None:

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from dynflow_app import clock, probes
+from dynflow_app.ledger.families import members
 from dynflow_app.models import ExecutionPlan, Limit, Step
 from dynflow_app.models.base import explained_schema_errors, ledger_alias
 from dynflow_app.retention import families
@@ -148,14 +149,14 @@ class _Walk:
         """Delete some plans of a family that is too large for one transaction: sub-plans first, the root at last."""
         root = place[1]
         if self._emptied != root:
-            if families.staying(families.members(root)).exists():
+            if families.staying(members(root)).exists():
                 self._place = place
                 return Cleaned()
             self._emptied = root
         if self._dry_run:
             self._place = place
             cleaned = self._counted([root])
-            cleaned.sub_plans = families.members(root).count() - 1
+            cleaned.sub_plans = members(root).count() - 1
             return cleaned
         chosen = families.leaves(root, self._batch)
         weights = families.weights(chosen)

@@ -6,15 +6,10 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from django.db.models import CASCADE, DO_NOTHING, SET_NULL, Count, Exists, OuterRef, Q, QuerySet
-from django.db.models.expressions import RawSQL
 
 from dynflow_app.models import ExecutionPlan, Prerequisite, ResourceLock, Step
-from dynflow_app.models.base import ledger_connection
 from dynflow_app.retention.tables import references
 from dynflow_app.states import ACTIVE_STEP_STATES, LIVE_PLAN_STATES, Phase, PlanState
-
-_PLAN = ExecutionPlan._meta.db_table
-_STEP = Step._meta.db_table
 
 
 def gather(roots: Sequence[UUID], most: int) -> dict[UUID, UUID] | None:
@@ -42,22 +37,6 @@ def leaves(root: UUID, most: int) -> list[UUID]:
 def children_of(plan_ids: Collection[UUID]) -> QuerySet[ExecutionPlan]:
     """Sub-plans of these."""
     return ExecutionPlan.objects.filter(parent_step__plan__in=plan_ids).order_by()
-
-
-def members(root: UUID) -> QuerySet[ExecutionPlan]:
-    """The whole family, however large."""
-    sql = f"""
-        WITH RECURSIVE family(id) AS (
-            SELECT id FROM {_PLAN} WHERE id = %s
-            UNION ALL
-            SELECT child.id FROM family
-            JOIN {_STEP} AS step ON step.plan_id = family.id
-            JOIN {_PLAN} AS child ON child.parent_step_id = step.id
-        )
-        SELECT id FROM family
-    """  # noqa: S608 - names are ours
-    key = ExecutionPlan._meta.pk.get_db_prep_value(root, ledger_connection())
-    return ExecutionPlan.objects.filter(id__in=RawSQL(sql, [key]))  # noqa: S611 - names are ours
 
 
 def weights(plan_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -37,7 +37,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._pending: dict[int, Pending] = {}
-        self._looked_at = 0.0
+        self._looked_at = clock.monotonic()  # what is claimed now was told nothing yet
 
     def is_due(self) -> bool:
         """Whether it is time for another look."""

@@ -21,6 +21,7 @@ from dynflow_app.messages import Claimed, EnvelopeKind
 from dynflow_app.models import Action, Envelope, ExecutionPlan, Step, SubPlans
 from dynflow_app.models.base import is_outage, ledger_alias
 from dynflow_app.models.execution_plan import ExecutionPlanQuerySet
+from dynflow_app.models.ticket import own_key
 from dynflow_app.payloads.errors import describe
 from dynflow_app.payloads.sealing import unseal
 from dynflow_app.planning import Draft, store, store_failures
@@ -181,7 +182,7 @@ class Spawner:
         )
         plan = plan_row(wanted.action_class, options)
         plan.parent_step_id, plan.position, plan.round = self.step.step_id, position, round_
-        plan.fairness_key = self._plan.fairness_key or str(self._plan.pk)  # a family shares its turns
+        plan.fairness_key = self._plan.fairness_key or own_key(self._plan.pk)  # a family shares its turns
         plan.fairness_weight = self._plan.fairness_weight
         return plan
 

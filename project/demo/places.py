@@ -68,9 +68,14 @@ def use_environment(home: Path, addresses: dict[str, str], hosts: int, *, kill: 
 
 
 def engine_settings(hosts: int, *, kill: bool) -> dict[str, float]:
-    """Let a worker run few commands at a time, so that there is something to watch."""
+    """Let a worker, which is one process here, run few commands at a time, so that there is something to watch."""
     hands = min(MOST_HANDS, max(1, hosts // HOSTS_PER_HAND))
-    return {"WORKER_COROUTINES": hands, "WORKER_THREADS": hands, **(IMPATIENT if kill else {})}
+    return {
+        "WORKER_CHILDREN": 1,
+        "WORKER_COROUTINES": hands,
+        "WORKER_THREADS": hands,
+        **(IMPATIENT if kill else {}),
+    }
 
 
 def versions(*, tiny: bool) -> str:

@@ -12,11 +12,11 @@ from collections import Counter
 import pytest
 
 from dynflow_app import control
-from dynflow_app.models import Attempt, ExecutionPlan
-from dynflow_app.states import PlanResult, PlanState, StepState
-from dynflow_app.triggering import trigger
+from dynflow_app.models import Attempt, ExecutionPlan, ResourceLock
+from dynflow_app.states import Phase, PlanResult, PlanState, StepState
+from dynflow_app.triggering import TriggerOptions, trigger
 from tests.support import Processes, wait_until
-from tests.testapp.actions import Campaign
+from tests.testapp.actions import Campaign, LockedCampaign
 from tests.testapp.journal import Journal
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
@@ -45,7 +45,7 @@ def test_an_orchestrator_that_breaks_anywhere_costs_time_and_nothing_else(
     # given an orchestrator that breaks at a point, a standby, and a worker
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST, DYNFLOW_PROBES=f"{probe}={deed}")
     processes.manage("rqworker", "default", DYNFLOW_SETTINGS=FAST)
-    plan = trigger(Campaign, width=WIDTH)
+    plan = trigger(LockedCampaign, width=WIDTH, options=TriggerOptions(plan_in_worker=True))
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
 
     # when the plan runs
@@ -55,7 +55,10 @@ def test_an_orchestrator_that_breaks_anywhere_costs_time_and_nothing_else(
     assert (plan.state, plan.result) == (PlanState.STOPPED, PlanResult.SUCCESS)
     assert set(Counter(journal.lines).values()) == {1}
     assert len(journal.lines) == 2 * WIDTH + 1
-    assert Attempt.objects.filter(step__plan=plan).count() == 2 * WIDTH + 1
+    steps = plan.steps.exclude(phase=Phase.PLAN)
+    assert steps.filter(state=StepState.SUCCESS, attempt=1).count() == 2 * WIDTH + 1
+    assert not Attempt.objects.filter(step__in=steps).exists()
+    wait_until(lambda: not ResourceLock.objects.filter(plan=plan).live().exists(), describe="its lock is given back")
 
 
 @pytest.mark.parametrize("deed", DEEDS)

@@ -52,7 +52,7 @@ def test_lock_resources(page: Callable[..., FollowedPage], engine: Engine, capsy
     howto["plan"] = other
     howto.follow()
     engine.decide()
-    assert [lock.state for lock in other.locks.all()] == ["released"]
+    assert [lock.state for lock in other.locks.all()] == ["unlocked"]
 
     # everybody can see who has it
     trigger(howto["Rebuild"], host)

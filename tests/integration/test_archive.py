@@ -79,6 +79,17 @@ def test_the_archive_has_all_of_each_plan(tmp_path: Path, name: str) -> None:
     assert below["actions"] == below["steps"] == []
 
 
+def test_the_archive_says_who_ran_a_step_that_succeeded_at_once(tmp_path: Path) -> None:
+    step = StepFactory(plan=old_plan(), state="success")
+
+    with Archive(tmp_path / "plans.jsonl") as archive:
+        clean(archive=archive)
+
+    ((told,),) = (record["steps"] for record in records(tmp_path / "plans.jsonl"))
+    assert (told["state"], told["attempt"], told["worker"]) == ("success", 1, step.worker)
+    assert (told["started_at"], told["ended_at"]) == (step.started_at.isoformat(), step.ended_at.isoformat())
+
+
 def test_the_archive_does_not_mix_up_plans(tmp_path: Path) -> None:
     expected = {}
     for n in range(25):

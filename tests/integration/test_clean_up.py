@@ -57,11 +57,11 @@ def known_actions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_of_a_plan_is_left(engine: Engine, journal: Journal) -> None:
-    # given a plan that lived, and another that was made from it
+    # given a plan that lived, and another that was made from it; a step of each needed a second attempt
     plan = trigger(RowsOfDeeds, width=3)
-    engine.run(plan)
+    run_at_the_second_attempt(plan, "run lower-1", engine, journal)
     again = control.revert(plan, by="ada")
-    engine.run(again)
+    run_at_the_second_attempt(again, "revert lower-1", engine, journal)
     step = plan.steps.first()
     Event.objects.create(step=step, name="late", state="dropped")
     SubPlans.objects.create(step=step, total=0)
@@ -75,11 +75,23 @@ def test_nothing_of_a_plan_is_left(engine: Engine, journal: Journal) -> None:
     assert clean() == {"plans": 1}
     again.refresh_from_db()
     assert (again.made_from, again.made_as, outcome(again)) == (None, "revert", "stopped/success")
-    assert again.steps.count() == Attempt.objects.filter(step__plan=again).count() == Attempt.objects.count()
+    assert again.steps.count() == Step.objects.count() == 6
+    assert Attempt.objects.filter(step__plan=again).count() == Attempt.objects.count() == 2
 
     # when the second is, then nothing is left at all
     clean(Selection(older_than=timedelta()))
     assert [model for model in OWNED if model._default_manager.exists()] == []
+
+
+def run_at_the_second_attempt(plan: ExecutionPlan, deed: str, engine: Engine, journal: Journal) -> None:
+    """One that is broken at first."""
+    journal.break_(deed)
+    engine.run(plan)
+    assert outcome(plan) == "paused/error"
+    journal.repair(deed)
+    control.resume(plan)
+    engine.run(plan)
+    assert outcome(plan) == "stopped/success"
 
 
 def test_every_table_of_the_ledger_whose_rows_go_with_a_plan_is_known() -> None:

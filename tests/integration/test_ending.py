@@ -8,7 +8,7 @@ from dynflow_app import control, triggering
 from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import Envelope, ExecutionPlan
 from tests.engine import Engine, names_by_state, outcome
-from tests.testapp import whole
+from tests.testapp import locking, whole
 from tests.testapp.actions import OnlyFinalize
 from tests.testapp.journal import Journal
 
@@ -79,8 +79,17 @@ def test_a_plan_of_which_only_finalize_is_left_is_cancelled(engine: Engine, jour
     assert "finalize a" not in journal.lines
 
 
-def test_one_step_of_a_plan_that_has_not_started_may_be_cancelled(engine: Engine, journal: Journal) -> None:
-    plan = triggering.trigger(whole.Mixed)
+@pytest.mark.parametrize("state", ["planned", "running"])
+def test_one_step_of_a_plan_of_which_nothing_has_run_may_be_cancelled(
+    engine: Engine, journal: Journal, state: str
+) -> None:
+    class Locking(whole.Mixed):
+        def plan(self) -> None:
+            self.lock("h1")
+            super().plan()
+
+    plan = triggering.trigger(Locking if state == "planned" else whole.Mixed)
+    assert plan.state == state
     control.cancel(plan.steps.get(phase="run", action__input__name="a"))
     engine.run(plan)
     assert outcome(plan) == "stopped/cancelled"
@@ -111,9 +120,13 @@ def test_a_paused_plan_is_cancelled(engine: Engine, journal: Journal) -> None:
 def halted(engine: Engine, journal: Journal, state: str) -> ExecutionPlan:
     """A plan that was halted in this state."""
     journal.break_("run a", "run b")
-    plan = triggering.trigger(whole.Waits if state == "suspended" else whole.Mixed)
-    if state != "planned":
+    if state == "planned":
+        plan = triggering.trigger(locking.UseHost, "a", "h1")
+    else:
+        plan = triggering.trigger(whole.Waits if state == "suspended" else whole.Mixed)
+    if state in ("suspended", "paused"):
         engine.run(plan)
+    assert plan.state == ("running" if state == "suspended" else state)
     control.halt(plan, by="ada", reason="enough")
     engine.run(plan)
     assert not Envelope.objects.filter(plan=plan).exists()
@@ -126,6 +139,7 @@ def halted(engine: Engine, journal: Journal, state: str) -> ExecutionPlan:
         ("suspended", "stopped/cancelled", {"suspended"}),
         ("paused", "stopped/error", {"error"}),
         ("planned", "stopped/cancelled", {"pending"}),
+        ("running", "stopped/cancelled", {"pending"}),
     ],
 )
 def test_a_halted_plan_stops_and_leaves_its_steps(
@@ -145,7 +159,7 @@ def test_the_suspended_step_of_a_halted_plan_is_deaf(engine: Engine, journal: Jo
 
 
 def test_a_frozen_plan_waits_until_it_is_unfrozen(engine: Engine, journal: Journal) -> None:
-    plan = triggering.trigger(whole.Undoable, name="a")
+    plan = triggering.trigger(locking.UseHost, "a", "h1")
     control.freeze(plan)
     engine.run(plan)
     assert plan.state == "planned"

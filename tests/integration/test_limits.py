@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import pytest
 from django.db import connection, connections, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from dynflow_app.actions.rate import Rate
 from dynflow_app.ledger.limits import admit, declare, due_limits, keys_with_room
@@ -20,13 +20,13 @@ from tests.factories import PlanFactory, StepFactory
 ROUNDS = 100
 
 
-def hold(number: int, key: str = "k", **fields: object) -> list[Step]:
+def throttle(number: int, key: str = "k", **fields: object) -> list[Step]:
     """Steps that have just become ready."""
     plan = PlanFactory(state="running")
     return [StepFactory(plan=plan, state="ready", limit_key=key, is_throttled=True, **fields) for _ in range(number)]
 
 
-def held(key: str = "k") -> list[int]:
+def throttled(key: str = "k") -> list[int]:
     """Steps that wait for their limit."""
     return list(Ticket.objects.filter(throttled_by=key).order_by("step").values_list("step", flat=True))
 
@@ -40,14 +40,21 @@ def taken(key: str = "k") -> list[int]:
 def admitted(*keys: str) -> Counter[str]:
     """Admit in a transaction of its own."""
     with transaction.atomic():
-        return admit(keys or ["k"])
+        return admit(keys or ["k"])[0]
 
 
 def end(*steps: int) -> None:
     """Steps of k end, and say so to their limit."""
     with transaction.atomic():
-        Step.objects.filter(id__in=steps).update(state="success", world=None)
+        give_back("success", steps)
         admit(["k"])
+
+
+def give_back(state: str, steps: Collection[int]) -> None:
+    """Steps end, or wait for something else than a worker."""
+    slot = F("slot") if state == "suspended" else None
+    Step.objects.filter(id__in=steps).update(state=state, slot=slot)
+    Ticket.objects.hand_in(steps)
 
 
 def pass_time(**duration: float) -> None:
@@ -59,7 +66,7 @@ def pass_time(**duration: float) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.invented
 class TestHowManyAtOnce:
-    """A slot is taken by what is ready and not held, running or suspended."""
+    """A slot is taken by what is ready and not throttled, running or suspended."""
 
     def test_a_limit_lets_pass_as_many_as_it_has_slots(self) -> None:
         # given a limit of five, of which each kind of active step takes a slot
@@ -70,20 +77,20 @@ class TestHowManyAtOnce:
         StepFactory(state="running", limit_key="other")
 
         # when more steps want to start, on two queues
-        hold(2, queue="rex")
-        hold(2)
+        throttle(2, queue="rex")
+        throttle(2)
 
         # then two may, and asking again changes nothing
         assert (admitted(), admitted()) == ({"rex": 2}, {})
-        assert (len(taken()), len(held())) == (5, 2)
+        assert (len(taken()), len(throttled())) == (5, 2)
         assert due_limits(10) == []
 
     def test_each_end_lets_one_pass_the_most_urgent_first_then_the_oldest(self) -> None:
         # given steps that wait behind one that runs
         declare([("k", 1, None)])
-        late, early, urgent = hold(1)[0], hold(1, priority=5)[0], hold(1, priority=7)[0]
+        late, early, urgent = throttle(1)[0], throttle(1, priority=5)[0], throttle(1, priority=7)[0]
         running = StepFactory(state="running", limit_key="k").pk
-        also_early = hold(1, priority=5)[0]
+        also_early = throttle(1, priority=5)[0]
 
         # when one after the other ends
         order = []
@@ -98,23 +105,23 @@ class TestHowManyAtOnce:
     def test_keys_do_not_mind_each_other(self) -> None:
         declare([("a", 1, None), ("b", 2, None), ("c", None, Rate(1))])
         for key in "abcd":
-            hold(3, key)
+            throttle(3, key)
 
         assert admitted("d", "c", "b", "a", "a") == {"default": 1 + 2 + 1 + 3}  # nobody declared d
         assert [len(taken(key)) for key in "abcd"] == [1, 2, 1, 3]
-        assert [len(held(key)) for key in "abcd"] == [2, 1, 2, 0]
+        assert [len(throttled(key)) for key in "abcd"] == [2, 1, 2, 0]
 
-    def test_steps_that_are_held_without_need_are_found(self) -> None:
+    def test_steps_that_are_throttled_without_need_are_found(self) -> None:
         # given steps that wait for a slot and for their time
         declare([("a", 2, None), ("b", None, Rate(1))])
-        hold(3, "a")
-        hold(2, "b")
+        throttle(3, "a")
+        throttle(2, "b")
         admitted("a", "b")
         assert keys_with_room() == []
 
         # when somebody forgets to admit what may pass by now
-        Step.objects.filter(id=taken("a")[0]).update(state="success")
-        hold(1, "nobody declared it")
+        give_back("success", taken("a")[:1])
+        throttle(1, "nobody declared it")
 
         # then the sweep finds that
         assert sorted(keys_with_room()) == ["a", "nobody declared it"]
@@ -124,7 +131,7 @@ class TestHowManyAtOnce:
     def test_limits_change_as_they_are_declared(self) -> None:
         # given a limit of two that is exhausted
         declare([("k", 2, None)])
-        hold(6)
+        throttle(6)
         admitted()
 
         # when it is raised and lowered
@@ -138,7 +145,7 @@ class TestHowManyAtOnce:
         declare([("k", None, None)])
         assert Limit.objects.get().most == 1
 
-        # and when an operator deletes it, then nothing is held back any more
+        # and when an operator deletes it, then nothing is kept back any more
         Limit.objects.all().delete()
         assert admitted() == {"default": 2}
         assert keys_with_room() == []
@@ -155,13 +162,13 @@ class TestHowManyAtOnce:
 
     @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no row locks")
     def test_a_step_that_another_transaction_has_locked_is_looked_at_again(self) -> None:
-        # given a held step that somebody changes, who does not end it
+        # given a throttled step that somebody changes, who does not end it
         declare([("k", 1, None)])
-        (step,) = hold(1)
+        (step,) = throttle(1)
         other = connection.copy()
         other.set_autocommit(False)
         with other.cursor() as cursor:
-            cursor.execute(f"SELECT id FROM {Step._meta.db_table} WHERE id = %s FOR UPDATE", [step.pk])  # noqa: S608
+            cursor.execute(f"SELECT 1 FROM {Ticket._meta.db_table} WHERE step_id = %s FOR UPDATE", [step.pk])  # noqa: S608
 
         # when it could pass, then nobody waits for that, but the orchestrator is told to look again
         assert admitted() == {}
@@ -176,7 +183,7 @@ class TestHowManyAtOnce:
         most = {"a": 3, "b": 2}
         for key, number in most.items():
             declare([(key, number, None)])
-            hold(8, key)
+            throttle(8, key)
         admitted(*most)
         wrong: list[str] = []
         together = threading.Barrier(2, timeout=20)
@@ -188,7 +195,7 @@ class TestHowManyAtOnce:
                 end_some_and_ready_others(number, chance)
                 too_many = [key for key in most if len(taken(key)) > most[key]]
                 together.wait()
-                forgotten = [key for key in most if held(key) and len(taken(key)) < most[key]]
+                forgotten = [key for key in most if throttled(key) and len(taken(key)) < most[key]]
                 if too_many or forgotten:
                     wrong.append(f"turn {turn}: too many of {too_many}, forgot {forgotten}")
             connections.close_all()
@@ -200,7 +207,7 @@ class TestHowManyAtOnce:
         for thread in threads:
             thread.join()
 
-        # then no key ever had too many, and none held a step without need
+        # then no key ever had too many, and none kept a step back without need
         assert wrong == []
 
 
@@ -208,11 +215,18 @@ def end_some_and_ready_others(number: int, chance: random.Random) -> None:
     """What a process does with its half of the steps in one transaction."""
     mine = Step.objects.annotate(half=F("id") % 2).filter(half=number)
     with transaction.atomic():
-        mine.filter(state="suspended").update(state="success")
-        mine.filter(is_held=False, state="ready").update(state=chance.choice(["suspended", "success"]))
-        again = mine.filter(state="success").values_list("id", flat=True)[: chance.randint(0, 8)]
-        mine.filter(id__in=list(again)).update(state="ready", is_held=True)
+        give_back("success", keys(mine.filter(state="suspended")))
+        admitted = mine.filter(state="ready", ticket__throttled_by=None)
+        give_back(chance.choice(["suspended", "success"]), keys(admitted))
+        again = keys(mine.filter(state="success"))[: chance.randint(0, 8)]
+        mine.filter(id__in=again).update(state="ready")
+        Ticket.objects.draw(again)
         admit(chance.sample(["a", "b"], 2))
+
+
+def keys(steps: QuerySet[Step]) -> list[int]:
+    """Of these steps."""
+    return list(steps.values_list("id", flat=True))
 
 
 @pytest.mark.django_db
@@ -223,7 +237,7 @@ class TestHowManyPerTime:
     def test_starts_keep_the_pace(self) -> None:
         # given a start every six seconds
         declare([("k", None, Rate(10, per=timedelta(minutes=1)))])
-        hold(4)
+        throttle(4)
 
         # when they become ready at once, then one starts, and the others wait for their time
         assert admitted() == {"default": 1}
@@ -251,12 +265,12 @@ class TestHowManyPerTime:
     def test_what_the_orchestrator_missed_is_made_up_for_but_not_what_nobody_waited_for(self) -> None:
         # given ten starts a second, and nothing for a minute
         declare([("k", None, Rate(10))])
-        hold(1)
+        throttle(1)
         admitted()
         pass_time(minutes=1)
 
         # when many become ready, then one starts
-        hold(50)
+        throttle(50)
         assert admitted() == {"default": 1}
 
         # and when the orchestrator looks half a second later, then those due meanwhile start
@@ -270,7 +284,7 @@ class TestHowManyPerTime:
     def test_both_limits_count(self) -> None:
         # given two at once, and one a second
         declare([("k", 2, Rate(1))])
-        hold(4)
+        throttle(4)
 
         # when time passes, then the second starts, and the third waits for a slot, not for a time
         assert admitted() == {"default": 1}
@@ -286,7 +300,7 @@ class TestHowManyPerTime:
 
     def test_a_faster_rate_counts_from_now_and_no_rate_at_once(self) -> None:
         declare([("k", None, Rate(1, per=timedelta(days=1)))])
-        hold(4)
+        throttle(4)
         admitted()
 
         declare([("k", None, Rate(1, per=timedelta(minutes=1)))])

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.db import connections, transaction
 
 from dynflow_app import transport, triggering
-from dynflow_app.models import Envelope, ExecutionPlan, Step
+from dynflow_app.models import Envelope, ExecutionPlan, Step, Ticket
 from tests.engine import Engine, outcome
 from tests.testapp import actions
 from tests.testapp.journal import Journal
@@ -87,11 +87,13 @@ def test_a_trigger_is_known_before_the_commit_and_starts_after_it(engine: Engine
 
         # then for everybody else it does not exist yet
         assert elsewhere(ExecutionPlan.objects.count) == 0
-        assert elsewhere(Envelope.objects.count) == 0
+        assert elsewhere(Envelope.objects.count) == elsewhere(Ticket.objects.count) == 0
+        assert not bell.wait_queues([plan.queue], timeout=0)
         assert not bell.wait_orchestrator(timeout=0)
 
-    # and after the commit the bell has rung, and it runs
-    assert bell.wait_orchestrator(timeout=0)
+    # and after the commit the bell of its queue has rung, and it runs; there is nothing to be decided
+    assert bell.wait_queues([plan.queue], timeout=0)
+    assert not bell.wait_orchestrator(timeout=0)
     engine.run(plan)
     assert journal.lines == ["run x"]
     assert outcome(plan) == "stopped/success"

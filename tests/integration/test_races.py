@@ -6,7 +6,7 @@ Each pair of verbs meets in 200 rounds, on two connections that a barrier lets g
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ from django.db import connection, connections
 
 from dynflow_app import control, triggering
 from dynflow_app.exceptions import WrongStateError
+from dynflow_app.ledger.saying import write_progress
 from dynflow_app.models import Envelope, ExecutionPlan, WorldKind
 from dynflow_app.orchestrator import timers
 from dynflow_app.processes.registration import register
-from dynflow_app.worker import pump
+from dynflow_app.worker import pump, recorder
 from dynflow_app.worker.pump import Pump
-from dynflow_app.worker.recorder import write_progress
-from tests.engine import Engine
+from tests.engine import Engine, all_queues
 from tests.support import wait_until
 from tests.testapp import told, whole
 from tests.testapp.actions import Record
@@ -150,13 +150,14 @@ def test_progress_and_cancel(
     with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
         cancels: list[Future[None]] = []
 
-        def write_and_cancel(reports: Mapping[int, tuple[int, float]]) -> None:
+        def write_and_cancel(given: Iterable[tuple[int, int, float]]) -> None:
+            reports = list(given)
             write_progress(reports)
             if reports and not cancels:
                 cancels.append(pool.submit(_cancel, plan.pk))
                 wait_until(lambda: cancels[0].done() or waits_for_a_lock(), describe="the cancel goes on or waits")
 
-        patch.setattr(pump, "write_progress", write_and_cancel)
+        patch.setattr(recorder, "write_progress", write_and_cancel)
         patch.setattr(pump, "GATHER", 20.0)
 
         # when the plan is cancelled right after it wrote the progress
@@ -217,7 +218,7 @@ def test_ending_and_success(engine: Engine, journal: Journal, verb: Callable[[Ex
     plans = triggering.trigger_many(whole.Undoable, [{"name": str(number)} for number in range(ROUNDS)])
     engine.decide()
     for start in range(0, ROUNDS, 4):
-        worker = Pump(register(WorldKind.EXECUTOR), None, threads=1)
+        worker = Pump(register(WorldKind.EXECUTOR), all_queues(), threads=1)
         part = plans[start : start + 4]
         race(partial(worker.run, burst=True), *(partial(verb, plan) for plan in part))
     found = ends(engine, plans)

@@ -10,7 +10,7 @@ from dynflow_app.exceptions import WrongStateError
 from dynflow_app.models import Envelope, ExecutionPlan
 from dynflow_app.triggering import TriggerOptions
 from tests.engine import Engine, names_by_state, outcome, ready, step_named
-from tests.testapp import actions
+from tests.testapp import actions, locking
 from tests.testapp.journal import Journal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -236,7 +236,7 @@ def test_a_whole_chain_may_be_given_up(engine: Engine, journal: Journal) -> None
 
 def test_a_plan_that_is_not_paused_is_not_started_again(engine: Engine, journal: Journal) -> None:
     """Scenario 16: rejected, with the state found; the plan runs as if nothing had been asked."""
-    plan = triggering.trigger(actions.Record, name="x")
+    plan = triggering.trigger(locking.UseHost, "x", "h1")
     with pytest.raises(WrongStateError, match="planned") as planned:
         control.resume(plan)
     engine.decide()
@@ -265,14 +265,15 @@ def test_the_same_key_gives_the_same_plan(engine: Engine, journal: Journal) -> N
 @pytest.mark.parametrize("moment", ["before it starts", "while it runs", "before the decision"])
 def test_a_deleted_plan_disturbs_nobody(engine: Engine, journal: Journal, moment: str) -> None:
     """Scenario 16: the orchestrator drops a plan whose rows are gone and keeps serving others."""
-    # given two plans
-    doomed = triggering.trigger(actions.TwoChains)
+    # given two plans; about one of them the orchestrator has to decide at its start, and once it has failed
+    journal.break_("run a1")
+    options = TriggerOptions(plan_in_worker=moment == "before it starts")
+    doomed = triggering.trigger(actions.TwoChains, options=options)
     other = triggering.trigger(actions.Record, name="other")
-    if moment != "before it starts":
-        engine.decide()
     if moment == "before the decision":
         engine.work()
-        assert Envelope.objects.filter(plan=doomed).exists()
+    assert outcome(doomed) == ("scheduled/pending" if moment == "before it starts" else "running/pending")
+    assert Envelope.objects.filter(plan=doomed).exists() == (moment != "while it runs")
 
     # when the rows of one are deleted
     ExecutionPlan.objects.get(pk=doomed.pk).delete()

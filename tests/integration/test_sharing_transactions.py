@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from dynflow_app import control, triggering
-from dynflow_app.models import Attempt, ExecutionPlan, Step
+from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.reading.console import attempts_of
 from dynflow_app.triggering import TriggerOptions
 from dynflow_app.worker import shared_transactions
 from tests.counting import statements_of_threads
@@ -31,6 +32,7 @@ IN_WORKER = TriggerOptions(plan_in_worker=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who shares a transaction must not depend on how fast this machine is."""
     monkeypatch.setattr(shared_transactions, "TOGETHER", 60.0)
+    monkeypatch.setattr(shared_transactions, "MOST_AT_ONCE", 1)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def work_together(engine: Engine, journal: Journal) -> Work:
         engine.decide()
         with engine.working(threads=1, learnt=0.0001) as pump:
             try:
-                wait_until(lambda: pump._threads.waiting == number, describe=f"{number} steps wait for the thread")
+                wait_until(lambda: len(pump._hand) == 1 + number, describe=f"{number} steps wait for the thread")
             finally:
                 journal.write("go")
         engine.run()
@@ -57,7 +59,7 @@ def runs(journal: Journal) -> Counter[str]:
 
 def ended_as(plan: ExecutionPlan) -> Counter[str]:
     """Of all attempts of a plan."""
-    return Counter(Attempt.objects.filter(step__plan=plan).values_list("ended_as", flat=True))
+    return Counter(each["ended_as"] for of_step in attempts_of(plan.steps.all()).values() for each in of_step)
 
 
 # --- atomic steps --------------------------------------------------------------------------------------------------

@@ -317,6 +317,14 @@ class Campaign(BaseAction):
         Journal().do("finalize campaign")
 
 
+class LockedCampaign(Campaign):
+    """One about whose start and end the orchestrator has to decide, since others could want what it locks."""
+
+    def plan(self, width: int) -> None:
+        self.lock("campaign")
+        super().plan(width)
+
+
 class SubscriberOne(Record):
     """The first."""
 

@@ -121,7 +121,7 @@ def _throttled(facts: Facts) -> Iterator[Finding]:
     first = {step.limit_key: step for step in reversed(held)}
     limits, occupying = facts.limits(list(first)), facts.occupying(list(first))
     for key, step in reversed(first.items()):
-        others = f"; {step.alike - 1} more of this plan are held" if step.alike > 1 else ""
+        others = f"; {step.alike - 1} more of this plan are throttled" if step.alike > 1 else ""
         yield Finding(
             code=FindingCode.THROTTLED,
             message=f"{name(step)} waits for the limit {key!r}: "

@@ -1,0 +1,1 @@
+"""What the engine costs, counted and compared with a budget."""
