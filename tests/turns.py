@@ -12,12 +12,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.db.models import DateTimeField, Field, JSONField, Model
 
 from dynflow_app.actions import registry
 from dynflow_app.ledger import inserting, turning
+from dynflow_app.ledger.claiming import outputs_for
 from dynflow_app.ledger.concluding import announce_effects
-from dynflow_app.messages import Claimed, Outcome
+from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import (
     Action,
     Attempt,
@@ -33,12 +35,13 @@ from dynflow_app.models import (
     Ticket,
     World,
 )
-from dynflow_app.states import Phase
+from dynflow_app.states import Phase, StepState
 from dynflow_app.worker.executor import execute
 from dynflow_app.worker.invocation import Invocation
-from dynflow_app.worker.outcomes import handed_back
-from dynflow_app.worker.recorder import Recorder, Written
+from dynflow_app.worker.outcomes import blank, handed_back
+from dynflow_app.worker.recorder import Recorder, Turned, Written
 from dynflow_app.worker.shared_transactions import SharedWork
+from tests.invariants import violations
 
 Row = tuple[Any, ...]
 
@@ -83,7 +86,7 @@ class Worker:
         if self._chance.random() < 0.03:
             self._outcomes.append(handed_back(step))
             return
-        given = outputs.get(step.step_id) or turning_outputs(step)
+        given = outputs.get(step.step_id) or outputs_of(step)
         action_class = registry.known(step.action_name)
         is_atomic = step.phase == Phase.RUN and action_class is not None and action_class.atomic
         if is_atomic or step.phase in (Phase.PLAN, Phase.FINALIZE):
@@ -97,14 +100,41 @@ class Worker:
 
 def run_alone(step: Claimed) -> Outcome:
     """Run the code of a step that was claimed, in the test's own thread, and record nothing."""
-    return execute(step, turning_outputs(step), Invocation(step), Silence())
+    return execute(step, outputs_of(step), Invocation(step), Silence())
 
 
-def turning_outputs(step: Claimed) -> dict[int, Any] | None:
+def outputs_of(step: Claimed) -> dict[int, Any] | None:
     """What the input of this step refers to; it has ended, so it does not matter when one looks."""
-    from dynflow_app.ledger.claiming import outputs_for
-
     return outputs_for([step]).get(step.plan_id)
+
+
+class Turns:
+    """A worker of which only the turns are real."""
+
+    def __init__(self, world: World) -> None:
+        self.recorder = Recorder(world, ("default", "second"))
+
+    def claim(self, limit: int = 10) -> list[Claimed]:
+        """The next steps."""
+        return self._turn([], limit).claimed
+
+    def end(self, steps: Sequence[Claimed]) -> Turned:
+        """These have succeeded."""
+        return self._turn([blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED) for step in steps], 0)
+
+    def give_back(self, steps: Sequence[Claimed]) -> Turned:
+        """These were not started."""
+        return self._turn([handed_back(step) for step in steps], 0)
+
+    def record(self, *outcomes: Outcome) -> Turned:
+        """Whatever became of them."""
+        return self._turn(outcomes, 0)
+
+    def _turn(self, outcomes: Sequence[Outcome], limit: int) -> Turned:
+        turned = self.recorder.turn(Written(outcomes=list(outcomes)), limit)
+        announce_effects(turned.effects)
+        assert violations() == []
+        return turned
 
 
 class Taken(Counter[str]):
@@ -140,6 +170,19 @@ def general() -> Iterator[Taken]:
         patch.setattr(inserting, "insert_plans", inserting_portably)
         patch.setattr("dynflow_app.planning.storing.insert_plans", inserting_portably)
         yield Taken()
+
+
+WAYS = [pytest.param("function", marks=pytest.mark.servers), "general"]
+
+
+@contextmanager
+def one_way(name: str) -> Iterator[Taken]:
+    """The way of that name; elsewhere than on PostgreSQL there is one only."""
+    if connection.vendor != "postgresql":
+        yield Taken()
+        return
+    with functions() if name == "function" else general() as taken:
+        yield taken
 
 
 def inserting_portably(plans: Any) -> None:

@@ -82,6 +82,11 @@ class Pump:
         """Whether the last claim was full, so that there may be more."""
         return self._more
 
+    @property
+    def recorded(self) -> int:
+        """How many steps are over."""
+        return self._hand.recorded
+
     def stop(self) -> None:
         """Claim nothing more, hand back what has not started, return from `run` when the rest has ended.
 
@@ -114,7 +119,7 @@ class Pump:
             self._stopping.set()
             self._bell.stop()
             self._hand.stop()
-        return self._hand.recorded
+        return self.recorded
 
     # --- one turn --------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from dynflow_app import BaseAction, SubPlansAction, triggering
 from dynflow_app.actions.sub_plans import SubPlan
 from dynflow_app.exceptions import PlanningError
+from dynflow_app.ledger import turning
 from dynflow_app.ledger.claiming import claim
 from dynflow_app.ledger.recording import record
 from dynflow_app.messages import Claimed, EndedAs
@@ -21,7 +22,9 @@ from dynflow_app.reading.explaining import FindingCode, explain
 from dynflow_app.states import StepState
 from dynflow_app.triggering import TriggerOptions
 from dynflow_app.worker.outcomes import blank
+from dynflow_app.worker.recorder import Recorder, Written
 from tests.engine import Engine
+from tests.turns import run_alone
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -123,6 +126,24 @@ def test_a_small_plan_does_not_wait_for_a_large_one(engine: Engine) -> None:
 
     # then it is served with the next few
     assert small.pk in {step.plan_id for step in claimed(engine, 5)}
+
+
+@pytest.mark.servers
+def test_a_worker_that_remembers_where_it_was_looks_back_in_time(engine: Engine) -> None:
+    """A busy worker does not look at what is before its last claim, but once in a while it does."""
+    # given a worker whose last claim emptied the queue, and then a large plan and a small one
+    recorder = Recorder(engine.world, ["second"])
+    wide(50)
+    assert len(recorder.turn(Written(), 50).claimed) == 50
+    wide(MANY)
+    small = triggering.trigger(One)
+    recorder.turn(Written(), 10)
+
+    # when it has remembered that for long enough
+    recorder._bounds._since -= turning.UNBOUNDED
+
+    # then the small plan is served with the next few
+    assert small.pk in {step.plan_id for step in recorder.turn(Written(), 5).claimed}
 
 
 def test_two_large_plans_take_turns(engine: Engine) -> None:
@@ -227,9 +248,8 @@ def test_a_weight_is_a_number_that_means_something(db: None, weight: Any) -> Non
 def test_sub_plans_share_the_turns_of_their_family(engine: Engine) -> None:
     # given a parent with hundreds of sub-plans
     parent = triggering.trigger(Parent, children=500)
-    engine.work_at_most(seconds=0.0)
-    while not ExecutionPlan.objects.filter(parent_step__plan=parent).exists():
-        run_one(engine)
+    run_one(engine)
+    assert ExecutionPlan.objects.filter(parent_step__plan=parent).count() == 500
 
     # when a plan of ten steps comes
     small = wide(10)
@@ -252,8 +272,6 @@ def test_the_steps_of_a_parent_are_of_its_family(engine: Engine) -> None:
 
 def run_one(engine: Engine) -> None:
     """Let a worker run what makes the sub-plans, and nothing of them."""
-    from tests.turns import run_alone
-
     (step,) = claimed(engine, 1)
     run_alone(step)
 

@@ -1,4 +1,4 @@
-"""`start_timeout` counts from *ready* to the claim, whatever made the step ready: the promise of the page about time."""
+"""`start_timeout` counts from *ready* to the claim, whatever made the step ready, as the page about time promises."""
 
 from __future__ import annotations
 

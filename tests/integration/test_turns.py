@@ -2,83 +2,35 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections
 
 from dynflow_app import BaseAction, triggering
-from dynflow_app.ledger.concluding import announce_effects
-from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step, Ticket, World, WorldKind
-from dynflow_app.processes.registration import register
+from dynflow_app.messages import Claimed
+from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step, Ticket
 from dynflow_app.signals import outcome_refused, plan_settled
-from dynflow_app.states import StepState
-from dynflow_app.triggering import TriggerOptions
-from dynflow_app.worker.outcomes import blank, handed_back
-from dynflow_app.worker.recorder import Recorder, Turned, Written
-from tests.engine import Engine, names_by_state, outcome, ready
-from tests.invariants import violations
-from tests.testapp.actions import Campaign, Record, RecordBoth, RecordFirst
+from tests.engine import Engine, outcome, ready
+from tests.testapp.actions import Campaign, Record, RecordBoth
+from tests.testapp.journal import Journal
 from tests.testapp.locking import UseHost
 from tests.testapp.many import Parent
-from tests.turns import Taken, functions, general, ledger, run_alone
+from tests.turns import WAYS, Taken, Turns, ledger, one_way, run_alone
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-QUEUES = ("default", "second")
 
-
-@pytest.fixture(params=[pytest.param("function", marks=pytest.mark.servers), "general"])
-def way(request: pytest.FixtureRequest, engine: Engine, journal: Any) -> Iterator[Taken | None]:
-    """How turns are taken; what was counted, if that is by a function."""
-    if connection.vendor != "postgresql":
-        with nullcontext():
-            yield None
-    elif request.param == "general":
-        with general():
-            yield None
-    else:
-        with functions() as taken:
-            yield taken
-
-
-class Turns:
-    """A worker of which only the turns are real."""
-
-    def __init__(self, world: World) -> None:
-        self.recorder = Recorder(world, QUEUES)
-
-    def claim(self, limit: int = 10) -> list[Claimed]:
-        """The next steps."""
-        return self._turn([], limit).claimed
-
-    def end(self, steps: Sequence[Claimed]) -> Turned:
-        """These have succeeded."""
-        return self._turn([blank(step, StepState.SUCCESS, EndedAs.SUCCEEDED) for step in steps], 0)
-
-    def give_back(self, steps: Sequence[Claimed]) -> Turned:
-        """These were not started."""
-        return self._turn([handed_back(step) for step in steps], 0)
-
-    def record(self, *outcomes: Outcome) -> Turned:
-        """Whatever became of them."""
-        return self._turn(outcomes, 0)
-
-    def _turn(self, outcomes: Sequence[Outcome], limit: int) -> Turned:
-        turned = self.recorder.turn(Written(outcomes=list(outcomes)), limit)
-        announce_effects(turned.effects)
-        assert violations() == []
-        return turned
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, engine: Engine, journal: Journal) -> Iterator[Taken]:
+    """How turns are taken, and what was counted."""
+    with one_way(request.param) as taken:
+        yield taken
 
 
 @pytest.fixture
-def turns(engine: Engine, way: Taken | None) -> Turns:
+def turns(engine: Engine, way: Taken) -> Turns:
     """A worker."""
     return Turns(engine.world)
 
@@ -105,21 +57,6 @@ class Heard(Record):
         """Nothing to do."""
 
 
-class Patient(Record):
-    """Waits for a worker for a while only."""
-
-    start_timeout = timedelta(minutes=1)
-
-
-class Then(BaseAction):
-    """One of these after another step."""
-
-    def plan(self, action: type[BaseAction]) -> None:
-        with self.sequence():
-            self.plan_action(Record, name="first")
-            self.plan_action(action, name="then")
-
-
 def names(steps: Sequence[Claimed]) -> list[str]:
     """Of claimed steps."""
     return sorted(step.input["name"] for step in steps)
@@ -128,7 +65,7 @@ def names(steps: Sequence[Claimed]) -> list[str]:
 # --- record and release ----------------------------------------------------------------------------------------------
 
 
-def test_a_success_releases_what_waits_for_it(turns: Turns, way: Taken | None) -> None:
+def test_a_success_releases_what_waits_for_it(turns: Turns, way: Taken) -> None:
     # given a row of two after a row of two
     plan = triggering.trigger(Campaign, width=2)
     one, other = turns.claim()
@@ -141,7 +78,7 @@ def test_a_success_releases_what_waits_for_it(turns: Turns, way: Taken | None) -
     assert turned.effects.ready == Counter(default=2)
     plan.refresh_from_db()
     assert (plan.state, plan.active_steps) == ("running", 2)
-    assert way is None or (way["usual"], way["unusual"]) == (2, 0)
+    assert way in ({}, {"claims": 1, "usual": 2}), "the function is for this"
 
 
 def test_a_gate_behind_a_gate_opens_when_all_before_it_has_ended(turns: Turns) -> None:
@@ -297,89 +234,3 @@ def test_a_sub_plan_that_ends_writes_to_its_parent(engine: Engine, turns: Turns)
     assert list(tallies) == [(parent.pk, spawning.step_id, {"success": 2})]
     engine.run(parent)
     assert outcome(parent) == "stopped/success"
-
-
-# --- claims ----------------------------------------------------------------------------------------------------------
-
-
-def test_claims_go_by_queue_then_priority_then_turn(turns: Turns) -> None:
-    # given steps in another queue, an urgent one that came last, and two plans in line
-    class Elsewhere(Record):
-        queue = "second"
-
-    elsewhere = triggering.trigger(Elsewhere, name="elsewhere")
-    large = triggering.trigger(Campaign, width=4)
-    small = triggering.trigger(Record, name="small")
-    urgent = triggering.trigger(Record, name="urgent", options=TriggerOptions(priority=1))
-    foreign = triggering.trigger(RecordFirst, name="not ours")
-
-    # then one at a time they come like this
-    order = [turns.claim(1)[0].plan_id for _ in range(7)]
-    assert order == [urgent.pk, large.pk, large.pk, small.pk, large.pk, large.pk, elsewhere.pk]
-    assert turns.claim() == []
-    assert ready(foreign) == ["not ours"]
-
-
-def test_a_world_that_was_declared_dead_gets_nothing(engine: Engine, turns: Turns) -> None:
-    plan = triggering.trigger(Record, name="a")
-    World.objects.filter(pk=engine.world.pk).invalidate()
-    assert turns.claim() == []
-    assert ready(plan) == ["a"]
-    assert Ticket.objects.claimable().count() == 1
-
-
-def test_two_claims_at_once_never_take_the_same_step(engine: Engine, turns: Turns) -> None:
-    # given many steps, and two workers
-    triggering.trigger(Campaign, width=60)
-    other = Turns(register(WorldKind.EXECUTOR))
-    taken: dict[str, list[int]] = {"one": [], "other": []}
-    barrier = threading.Barrier(2)
-
-    def claim_all(name: str, worker: Turns) -> None:
-        barrier.wait()
-        try:
-            while steps := worker.recorder.turn(Written(), 5).claimed:
-                taken[name] += [step.step_id for step in steps]
-        finally:
-            if name == "other":
-                connections.close_all()
-
-    # when both claim all they get
-    thread = threading.Thread(target=claim_all, args=("other", other))
-    thread.start()
-    claim_all("one", turns)
-    thread.join()
-
-    # then each step was taken once, and belongs to who took it
-    assert sorted(taken["one"] + taken["other"]) == sorted(
-        Step.objects.filter(state="running").values_list("pk", flat=True)
-    )
-    assert len(taken["one"] + taken["other"]) == 60
-    assert set(Step.objects.filter(state="running").values_list("attempt", flat=True)) == {1}
-    assert set(Ticket.objects.filter(world=engine.world).values_list("step", flat=True)) == set(taken["one"])
-
-
-def test_what_was_handed_back_comes_first_again(turns: Turns) -> None:
-    # given a step that was claimed before others, and handed back
-    triggering.trigger(Campaign, width=5)
-    early, *_ = turns.claim(2)
-    turns.give_back([early])
-
-    # when the next claim looks, then it comes before all that came later; its queue was left by a claim that was full
-    turns.recorder._bounds._ends.clear()
-    (again,) = turns.claim(1)
-    assert (again.step_id, again.attempt) == (early.step_id, 2)
-
-
-def test_a_step_that_waits_for_a_while_only_gets_its_alarm_when_it_is_released(turns: Turns, way: Taken | None) -> None:
-    plan = triggering.trigger(Then, action=Patient)
-    turned = turns.end(turns.claim())
-    released = Step.objects.get(plan=plan, state="ready")
-    assert released.alarm == "start"
-    assert released.alarm_at is not None
-    assert released.ready_at is not None
-    assert (released.alarm_at - released.ready_at).total_seconds() == pytest.approx(60, abs=0.01)
-    assert turned.effects.rings_orchestrator, "a timer was set"
-    (step,) = turns.claim()
-    assert Step.objects.filter(pk=step.step_id, alarm="", alarm_at=None).exists()
-    assert names_by_state(plan) == {"success": ["first"], "running": ["then"]}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from dynflow_app import BaseAction, Event, Rescue, Retry, SubPlansAction
+from dynflow_app import BaseAction, Event, Retry, SubPlansAction
 from dynflow_app.actions.context import PlannedAction
 from dynflow_app.actions.sub_plans import SubPlan
 from tests.testapp.unsteady import Unsteady, UnsteadyAgain, UnsteadyOrAsked, UnsteadyOrSkip
@@ -151,17 +151,16 @@ class Weighty(Mixed):
 
     fairness_key = "weighty"
     fairness_weight = 2.5
-    rescue_strategy = Rescue.SKIP
 
 
-class Forgiving(Mixed):
-    """Is pleasant to stop."""
+class Closing(Mixed):
+    """Finalizes after all its parts."""
 
     def finalize(self) -> None:
         self.output["done"] = True
 
 
-PLANS: list[type[Mixed]] = [Mixed, Mixed, Mixed, Forgiving, FailingFast, Hooked, Locking, Weighty]
+PLANS: list[type[Mixed]] = [Mixed, Mixed, Mixed, Closing, FailingFast, Hooked, Locking, Weighty]
 
 
 def program(chance: random.Random, *, size: int, is_common: bool, is_sub_plan: bool = False) -> list[Any]:

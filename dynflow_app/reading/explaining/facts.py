@@ -50,6 +50,8 @@ SHOWN_PER_KIND = 3
 MOST_STEPS = 60
 MOST_COUNTED = 1000
 RATE_WINDOW = timedelta(minutes=5)
+_BEYOND = 2**63 - 1
+"""Larger than any key."""
 _STATES = (StepState.READY, StepState.RUNNING, StepState.SUSPENDED, StepState.SKIPPING, StepState.ERROR)
 
 
@@ -151,9 +153,8 @@ class Facts:
         """Steps of `queue` that ended in the last 5 minutes, as far as they are among the 1000 made before the one
         that is claimed next."""
         following = Ticket.objects.claimable().filter(queue=queue).order_by("rank", "tag", "step")
-        front = following.values_list("step", flat=True).first()
-        before = Step.objects.all() if front is None else Step.objects.filter(pk__lt=front)
-        latest = before.order_by("-pk").values("pk")[:MOST_COUNTED]
+        front = Coalesce(Subquery(following.values("step")[:1]), Value(_BEYOND))
+        latest = Step.objects.filter(pk__lt=front).order_by("-pk").values("pk")[:MOST_COUNTED]
         found = Step.objects.filter(pk__in=latest, ended_at__gte=self.now - RATE_WINDOW).aggregate(
             n=Count("id"), of_queue=Count("id", filter=Q(queue=queue)), first=Min("ended_at")
         )
