@@ -16,14 +16,14 @@ _LOCK = ResourceLock._meta.db_table
 
 def unlock(outcomes: Sequence[Outcome], effects: Effects) -> None:
     """Ask that what these accepted outcomes unlocked is unlocked."""
-    wishes = {(outcome.plan_id, key) for outcome in outcomes for key in outcome.unlocked or ()}
+    asked = {(outcome.plan_id, key) for outcome in outcomes for key in outcome.unlocked or ()}
     connection = ledger_connection()
-    rows = [(db_key(plan_id, connection), key) for plan_id, key in wishes]
+    rows = [(db_key(plan_id, connection), key) for plan_id, key in asked]
     table, parameters = values_table(connection, {"plan_id": "uuid", "resource": "text"}, rows)
     sql = f"""
         UPDATE {_LOCK} SET is_unlock_requested = true, reason = 'unlocked by the plan'
-        FROM {table} AS wish
-        WHERE {_LOCK}.plan_id = wish.plan_id AND {_LOCK}.resource = wish.resource
+        FROM {table} AS asked
+        WHERE {_LOCK}.plan_id = asked.plan_id AND {_LOCK}.resource = asked.resource
             AND state = 'held' AND NOT is_unlock_requested
         RETURNING {_LOCK}.plan_id
     """  # noqa: S608 - names are ours

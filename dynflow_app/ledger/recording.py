@@ -195,7 +195,7 @@ def write_payloads(outcomes: Sequence[Outcome]) -> None:
 def _follow_up(
     accepted: Sequence[Outcome], known: Mapping[int, _Accepted], asked: Sequence[int], effects: Effects
 ) -> None:
-    """What only some outcomes need, and most batches not at all: timers, events, wishes to end."""
+    """What only some outcomes need, and most batches not at all: timers, events, requests to end."""
     suspended = [outcome for outcome in accepted if outcome.state == StepState.SUSPENDED]
     if suspended:
         waiting.write_waits(suspended)

@@ -63,11 +63,11 @@ def make_these_ready(
 
 def take_back(steps: StepQuerySet) -> list[UUID]:
     """Ready steps that nobody has claimed wait again as before; returns the plan of each."""
-    return _withdraw(steps, StepState.PENDING, ready_at=None, **NO_WAIT)
+    return [step.plan_id for step in _withdraw(steps, StepState.PENDING, ready_at=None, **NO_WAIT)]
 
 
-def fail(steps: StepQuerySet, error: dict[str, Any]) -> list[UUID]:
-    """Ready steps that nobody has claimed end with `error`; returns the plan of each."""
+def fail(steps: StepQuerySet, error: dict[str, Any]) -> list[Step]:
+    """Ready steps that nobody has claimed end with `error`; returns them as they were."""
     return _withdraw(steps, StepState.ERROR, error=error, ended_at=Now(), **NO_WAIT)
 
 
@@ -79,7 +79,8 @@ def cancel(steps: StepQuerySet) -> list[UUID]:
     waiting = steps.filter(state__in=(StepState.SUSPENDED, StepState.SKIPPING)).order_by("pk")
     locked = dict(waiting.select_for_update(no_key=True, of=("self",)).values_list("pk", "plan_id"))
     Step.objects.filter(pk__in=locked).cancel_waiting()
-    return [*locked.values(), *_withdraw(steps, StepState.CANCELLED, ended_at=Now(), **NO_WAIT)]
+    ready = _withdraw(steps, StepState.CANCELLED, ended_at=Now(), **NO_WAIT)
+    return [*locked.values(), *(step.plan_id for step in ready)]
 
 
 def forget(steps: StepQuerySet, error: dict[str, Any]) -> list[Step]:
@@ -92,13 +93,13 @@ def forget(steps: StepQuerySet, error: dict[str, Any]) -> list[Step]:
     return running
 
 
-def _withdraw(steps: StepQuerySet, to: StepState, **fields: Any) -> list[UUID]:
+def _withdraw(steps: StepQuerySet, to: StepState, **fields: Any) -> list[Step]:
     """Who takes the ticket has the step: claims come either before that, or not at all."""
     require_legal(STEP_TRANSITIONS, [StepState.READY], to)
     ids = Ticket.objects.withdraw(list(steps.filter(state=StepState.READY).values_list("pk", flat=True)))
     if not ids:
         return []
     taken = Step.objects.filter(pk__in=ids, state=StepState.READY)
-    plans = list(taken.values_list("plan_id", flat=True))
+    found = list(taken.only("plan", "action", "attempt", "phase"))
     taken.update(state=to, **fields)
-    return plans
+    return found

@@ -25,8 +25,9 @@ from dynflow_app.states import COUNTED_PHASES, PlanResult, PlanState, StepState
 
 UNUSUAL = "DYN01"
 """The function's word for: take the general way."""
-UNBOUNDED = 1.0
-"""Seconds after which a claim looks at a whole queue again: steps that were handed back are before its end."""
+UNBOUNDED = 0.1
+"""Seconds after which a claim looks at a whole queue again: steps that were handed back are before its end, and so are
+those of a queue that had become empty."""
 _SQL = (
     "SELECT * FROM dynflow_turn_1(%s::uuid[], %s::bigint[], %s::int[], %s::float8[], %s::float8[], %s::bigint[], "
     "%s::bigint[], %s::text[], %s::text[], %s::text, %s::uuid, %s::text[], %s::int[], %s::float8[], %s::int)"

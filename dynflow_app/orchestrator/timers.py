@@ -11,12 +11,13 @@ from uuid import UUID
 
 from dynflow_app import probes
 from dynflow_app.ledger import alarms, limits
-from dynflow_app.ledger.concluding import conclude, ring
+from dynflow_app.ledger.concluding import announce_effects, conclude, ring
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.steps import fail
+from dynflow_app.messages import Outcome
 from dynflow_app.models import Envelope, ExecutionPlan, Limit, Schedule, Step, Term
 from dynflow_app.payloads.errors import as_error
-from dynflow_app.states import Alarm
+from dynflow_app.states import Alarm, StepState
 
 BATCH = 500
 LIMITS_BATCH = 50
@@ -88,6 +89,15 @@ def _expire(term: Term, late: Mapping[UUID, Collection[int]]) -> None:
         steps = Step.objects.filter(id__in=[pk for pks in late.values() for pk in pks], alarm=Alarm.START)
         keys = steps.values_list("limit_key", flat=True)
         effects.limits.update(key for key in keys if key is not None)
-        effects.ended(fail(steps, _LATE))
+        effects.failed = [_late_outcome(step) for step in fail(steps, _LATE)]
+        effects.ended(outcome.plan_id for outcome in effects.failed)
         conclude(effects)
     ring(effects)
+    announce_effects(effects)
+
+
+def _late_outcome(step: Step) -> Outcome:
+    return Outcome(
+        step_id=step.pk, plan_id=step.plan_id, action_id=step.action_id, attempt=step.attempt, is_awaited=False,
+        state=StepState.ERROR, ended_as=None, error=_LATE, phase=step.phase,
+    )  # fmt: skip

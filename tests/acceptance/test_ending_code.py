@@ -54,7 +54,7 @@ def test_code_that_cannot_be_ended_costs_its_process(processes: Processes, journ
     processes.manage("rqworker", "default", DYNFLOW_SETTINGS=SETTINGS)
     plan = trigger(whole.OverTime, seconds=1000)
     wait_until(lambda: journal.lines, describe="it runs")
-    world = plan.steps.get().world
+    world = plan.steps.get().ticket.world
 
     # when nothing helps, then the step fails without it, and its process is replaced
     plan.wait(timeout=40)

@@ -31,9 +31,9 @@ from tests.turns import MODELS, Taken, Worker, functions, general, ledger
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.servers]
 
-PARTS = [True] * 8 + [False] * 3
+PARTS = [True] * 8 + [False] * 2
 """Of each: whether its plans are of the kind that the functions are for; otherwise there is everything."""
-PLANS, STEPS = 26, 8
+PLANS, STEPS = 22, 7
 HOUR = 3600
 LOOKS = 0.1
 """How often both ledgers are compared on the way."""
