@@ -15,6 +15,7 @@ from dynflow_app.ledger.recording import record
 from dynflow_app.ledger.recovery import reclaim
 from dynflow_app.messages import Claimed
 from dynflow_app.models import ExecutionPlan, Step
+from dynflow_app.signals import step_failed
 from dynflow_app.worker.outcomes import handed_back
 from tests.engine import Engine, outcome
 from tests.testapp.actions import RecordFirst
@@ -232,3 +233,25 @@ def test_a_step_without_it_waits_for_ever(engine: Engine, journal: Journal) -> N
     engine.decide()
     step = plan.steps.get()
     assert (step.state, step.alarm, step.alarm_at) == ("ready", "", None)
+
+
+def test_whoever_listens_hears_of_it(engine: Engine, journal: Journal) -> None:
+    # given somebody who listens, and a step that nobody claims in time
+    heard: list[str] = []
+
+    def hear(**facts: object) -> None:
+        heard.append(str(facts["message"]))
+
+    step_failed.connect(hear)
+    plan = triggering.trigger(Patient)
+    engine.decide()
+
+    # when its time is over
+    engine.pass_time(PATIENCE + 1)
+    engine.decide()
+    step_failed.disconnect(hear)
+
+    # then that is said like any other failure
+    assert outcome(plan) == "paused/error"
+    assert len(heard) == 1
+    assert "No worker claimed this step" in heard[0]
