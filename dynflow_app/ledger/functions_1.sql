@@ -246,7 +246,7 @@ BEGIN
         END IF;
         RETURN QUERY SELECT NULL::bigint, NULL::uuid, NULL::int, NULL::text, NULL::bool, NULL::text, NULL::bigint,
             NULL::int, NULL::text, jsonb_build_object('ready', v_ready, 'stopped', to_jsonb(v_stopped),
-                'rings', v_tallied OR cardinality(v_quiet) > 0),
+                'rings', v_tallied OR coalesce(cardinality(v_quiet), 0) > 0),
             NULL::jsonb, NULL::jsonb, NULL::text, NULL::int, NULL::float8, NULL::int, NULL::bool, NULL::bigint,
             NULL::int, NULL::float8;
     END IF;

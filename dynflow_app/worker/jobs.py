@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import logging
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from dynflow_app import clock, transport
 from dynflow_app.actions.resource import close_resources, close_resources_if_forked
 from dynflow_app.models import WorldKind
+from dynflow_app.models.base import is_outage
 from dynflow_app.processes.registration import Heartbeat, register, require_no_other_way, take_leave
 from dynflow_app.transport.rq import RqTransport
 from dynflow_app.worker.pump import Pump
 
 atexit.register(close_resources)  # of workers that run jobs in their own process
+_log = logging.getLogger("dynflow_app.worker")
+
 SLICE = 60.0
 """Seconds after which a drain job claims no more, so that the worker can serve its other jobs and commands."""
 
@@ -21,8 +25,20 @@ SLICE = 60.0
 def drain(queue: str) -> int:
     """Claim what is ready in `queue` and run it, until there is nothing more or the slice is over.
 
-    Correct under any RQ worker class: everything of weight is in the ledger. Returns the number of steps.
+    Correct under any RQ worker class: everything of weight is in the ledger. Returns the number of steps. If the
+    database is away nothing is lost: the orchestrator rings again for what is ready.
     """
+    try:
+        return _drain(queue)
+    except (DatabaseError, InterfaceError) as error:
+        if not is_outage(error):
+            raise
+        connections.close_all()
+        _log.warning("the database does not answer: %s", str(error).strip(), extra={"action": "drain_given_up"})
+        return 0
+
+
+def _drain(queue: str) -> int:
     bell = transport.get()
     if isinstance(bell, RqTransport):
         bell.drain_begins(queue)
