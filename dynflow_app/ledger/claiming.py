@@ -57,18 +57,20 @@ def _take_tickets(world_id: UUID, queue: str, limit: int) -> list[int]:
     connection = ledger_connection()
     world = db_key(world_id, connection)
     lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
-    # The CTE is materialised: as a plain subquery PostgreSQL may evaluate it twice and lock more than the limit.
+    picked = f"""
+        SELECT step_id FROM {_TICKET} WHERE {CLAIMABLE_SQL} AND queue = %s ORDER BY rank, tag, step_id LIMIT %s {lock}
+    """  # noqa: S608 - names are ours
+    ids = [row[0] for row in execute(picked, [queue, limit])]
+    if not ids:
+        return []
+    inside, parameters = is_any_of(connection, "step_id", ids)
     sql = f"""
-        WITH picked AS MATERIALIZED (
-            SELECT step_id AS picked_id FROM {_TICKET} WHERE {CLAIMABLE_SQL} AND queue = %s
-            ORDER BY rank, tag, step_id LIMIT %s {lock}
-        )
-        UPDATE {_TICKET} SET world_id = %s FROM picked
-        WHERE step_id = picked.picked_id AND {CLAIMABLE_SQL}
+        UPDATE {_TICKET} SET world_id = %s
+        WHERE {inside} AND {CLAIMABLE_SQL}
             AND EXISTS (SELECT 1 FROM {_WORLD} WHERE {_WORLD}.id = %s AND {_WORLD}.state <> 'invalidated')
         RETURNING step_id
     """  # noqa: S608 - names are ours
-    return [row[0] for row in execute(sql, [queue, limit, world, world])]
+    return [row[0] for row in execute(sql, [world, *parameters, world])]
 
 
 def _begin(step_ids: Collection[int], worker: str) -> list[int]:

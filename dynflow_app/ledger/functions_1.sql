@@ -78,7 +78,9 @@ CREATE OR REPLACE FUNCTION dynflow_turn_1(
     action_number int, name text, input jsonb, consumes jsonb, output jsonb, cause text, failures int,
     remaining float8, attempt int, is_limited bool, companions bigint, rank int, tag float8
 ) LANGUAGE plpgsql
--- A table that has just been filled has no statistics; these plans are right whatever they say.
+-- Tables that come and go have statistics that are never true: tickets are none when they are analysed, and thousands
+-- a moment later. So every table is reached by the keys that are given (= ANY), never by a join that could be turned
+-- round, and phases are compared as expressions, lest an index on them be read from end to end.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $body$
@@ -87,6 +89,7 @@ DECLARE
     v_now timestamptz := statement_timestamp();
     v_simple bool;
     v_accepted int;
+    v_ended jsonb;
     v_open bigint[];
     v_more bigint[];
     v_ready jsonb := '{}';
@@ -102,6 +105,7 @@ DECLARE
     v_left int := p_limit;
     v_taken int;
     v_look int;
+    v_picked bigint[];
 BEGIN
     IF cardinality(p_ids) > 0 THEN
         SELECT bool_and(locked.state = 'running' AND NOT locked.fail_fast) INTO v_simple FROM (
@@ -118,18 +122,21 @@ BEGIN
                     THEN v_now - make_interval(secs => given.age + given.seconds) ELSE step.started_at END,
                 ended_at = v_now - make_interval(secs => given.age)
             FROM unnest(p_ids, p_attempts, p_ages, p_seconds) AS given(id, attempt, age, seconds)
-            WHERE step.id = given.id AND step.state = 'running' AND step.attempt = given.attempt
+            WHERE step.id = given.id AND step.id = ANY(p_ids) AND step.state = 'running'
+                AND step.attempt = given.attempt
                 AND step.limit_key IS NULL AND NOT step.is_addressed
-            RETURNING step.id, step.attempt, step.started_at, step.ended_at
+            RETURNING step.id, step.plan_id, step.attempt, step.started_at, step.ended_at
         ), told AS (
             INSERT INTO dynflow_app_attempt (step_id, number, ended_as, worker, error, started_at, ended_at)
             SELECT recorded.id, recorded.attempt, 'succeeded', p_worker, NULL, recorded.started_at, recorded.ended_at
             FROM recorded WHERE recorded.attempt > 1
-        ), handed_in AS (
-            DELETE FROM dynflow_app_ticket ticket USING recorded WHERE ticket.step_id = recorded.id
         )
-        SELECT count(*) INTO v_accepted FROM recorded;
+        SELECT coalesce(sum(ended.n), 0), coalesce(jsonb_object_agg(ended.plan_id, ended.n), '{}')
+            INTO v_accepted, v_ended FROM (
+                SELECT recorded.plan_id, count(*)::int AS n FROM recorded GROUP BY 1
+            ) ended;
         IF v_accepted <> cardinality(p_ids) THEN RAISE EXCEPTION 'general' USING ERRCODE = 'DYN01'; END IF;
+        DELETE FROM dynflow_app_ticket ticket WHERE ticket.step_id = ANY(p_ids);
         IF cardinality(p_actions) > 0 THEN
             UPDATE dynflow_app_action action SET
                 output = COALESCE(made.output::jsonb, action.output),
@@ -137,7 +144,7 @@ BEGIN
                 planned_input = CASE WHEN made.input IS NULL THEN action.planned_input
                     ELSE COALESCE(action.planned_input, action.input) END
             FROM unnest(p_actions, p_outputs, p_inputs) AS made(action_id, output, input)
-            WHERE action.id = made.action_id;
+            WHERE action.id = made.action_id AND action.id = ANY(p_actions);
         END IF;
 
         -- release: gates are counted down, then those behind them, until none opens
@@ -172,7 +179,8 @@ BEGIN
                     alarm = CASE WHEN step.start_timeout IS NULL THEN '' ELSE 'start' END,
                     alarm_at = CASE WHEN step.start_timeout IS NOT NULL
                         THEN v_now + make_interval(secs => step.start_timeout) END
-                WHERE step.gate_id = ANY(v_open) AND step.state = 'pending' AND step.phase IN ('run', 'revert')
+                FROM unnest(v_open) AS opened(id)
+                WHERE step.gate_id = opened.id AND step.state = 'pending' AND step.phase IN ('run', 'revert')
                 RETURNING step.id, step.plan_id, step.queue, step.limit_key, step.start_timeout
             )
             SELECT array_agg(released.id ORDER BY released.id),
@@ -189,23 +197,22 @@ BEGIN
         -- count; plans of which no step is active go on, stop, or are the orchestrator's
         WITH counted AS (
             UPDATE dynflow_app_executionplan plan SET revision = plan.revision + 1,
-                active_steps = plan.active_steps - ended.n + coalesce((v_released->>plan.id::text)::int, 0)
-            FROM (
-                SELECT step.plan_id, count(*)::int AS n FROM dynflow_app_step step WHERE step.id = ANY(p_ids) GROUP BY 1
-            ) ended WHERE plan.id = ended.plan_id RETURNING plan.id, plan.active_steps
+                active_steps = plan.active_steps - (v_ended->>plan.id::text)::int
+                    + coalesce((v_released->>plan.id::text)::int, 0)
+            WHERE plan.id = ANY(p_plans) RETURNING plan.id, plan.active_steps
         )
         SELECT array_agg(counted.id) INTO v_quiet FROM counted WHERE counted.active_steps = 0;
         IF cardinality(v_quiet) > 0 THEN
             SELECT array_agg(quiet.id) INTO v_well FROM unnest(v_quiet) AS quiet(id) WHERE NOT EXISTS (
                 SELECT 1 FROM dynflow_app_step other
-                WHERE other.plan_id = quiet.id AND other.phase IN ('run', 'revert', 'finalize')
-                    AND other.state <> 'success' AND NOT (other.phase = 'finalize' AND other.state = 'pending'));
+                WHERE other.plan_id = quiet.id AND other.phase || '' IN ('run', 'revert', 'finalize')
+                    AND other.state <> 'success' AND NOT (other.phase || '' = 'finalize' AND other.state = 'pending'));
         END IF;
         IF cardinality(v_well) > 0 THEN
             WITH first AS (
                 SELECT min(step.id) AS id FROM dynflow_app_step step
                 JOIN dynflow_app_executionplan plan ON plan.id = step.plan_id AND plan.has_finalize
-                WHERE step.plan_id = ANY(v_well) AND step.phase = 'finalize' AND step.state = 'pending'
+                WHERE step.plan_id = ANY(v_well) AND step.phase || '' = 'finalize' AND step.state = 'pending'
                 GROUP BY step.plan_id
             ), begun AS (
                 UPDATE dynflow_app_step step SET state = 'ready', ready_at = v_now
@@ -258,7 +265,7 @@ BEGIN
     FOR v_line IN 1 .. cardinality(p_queues) LOOP
         FOR v_look IN CASE WHEN p_tags[v_line] IS NULL THEN 3 ELSE 1 END .. 3 LOOP
             EXIT WHEN v_left <= 0;
-            RETURN QUERY WITH picked AS MATERIALIZED (
+            SELECT coalesce(array_agg(picked.step_id), '{}') INTO v_picked FROM (
                 SELECT ticket.step_id FROM dynflow_app_ticket ticket
                 WHERE ticket.world_id IS NULL AND ticket.throttled_by IS NULL AND ticket.queue = p_queues[v_line]
                     AND (ticket.rank, ticket.tag) >= (
@@ -266,13 +273,15 @@ BEGIN
                         CASE WHEN v_look = 2 THEN p_tags[v_line] ELSE '-infinity'::float8 END)
                     AND ticket.rank < CASE WHEN v_look = 1 THEN p_ranks[v_line] ELSE 40000 END
                 ORDER BY ticket.rank, ticket.tag, ticket.step_id LIMIT v_left FOR UPDATE SKIP LOCKED
-            ), taken AS (
-                UPDATE dynflow_app_ticket ticket SET world_id = p_world FROM picked
-                WHERE ticket.step_id = picked.step_id RETURNING ticket.step_id, ticket.rank, ticket.tag
+            ) picked;
+            CONTINUE WHEN cardinality(v_picked) = 0;
+            RETURN QUERY WITH taken AS (
+                UPDATE dynflow_app_ticket ticket SET world_id = p_world
+                WHERE ticket.step_id = ANY(v_picked) RETURNING ticket.step_id, ticket.rank, ticket.tag
             ), begun AS (
                 UPDATE dynflow_app_step step SET state = 'running', attempt = step.attempt + 1, worker = p_worker,
                     started_at = v_now, alarm = '', alarm_at = NULL
-                FROM taken WHERE step.id = taken.step_id AND step.state = 'ready'
+                FROM taken WHERE step.id = taken.step_id AND step.id = ANY(v_picked) AND step.state = 'ready'
                 RETURNING step.*, taken.rank, taken.tag
             )
             SELECT begun.id, begun.plan_id, begun.number, begun.phase::text, begun.is_awaited, begun.queue::text,
@@ -281,7 +290,7 @@ BEGIN
                 begun.attempt, begun.slot IS NOT NULL,
                 CASE WHEN begun.phase = 'finalize' THEN (
                     SELECT count(*) FROM dynflow_app_step other
-                    WHERE other.plan_id = begun.plan_id AND other.phase = 'finalize' AND other.state = 'pending'
+                    WHERE other.plan_id = begun.plan_id AND other.phase || '' = 'finalize' AND other.state = 'pending'
                 ) ELSE 0 END, begun.rank::int, begun.tag
             FROM begun JOIN dynflow_app_action action ON action.id = begun.action_id;
             GET DIAGNOSTICS v_taken = ROW_COUNT;

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.processes]
 WIDTH = 40
 FAST = json.dumps(
     {"LEASE": 1.5, "LEASE_RENEW_INTERVAL": 0.4, "STANDBY_POLL_INTERVAL": 0.2, "SWEEP_INTERVAL": 1,
-     "HEARTBEAT_INTERVAL": 0.3, "WORLD_TIMEOUT": 1.5}
+     "HEARTBEAT_INTERVAL": 0.3, "WORLD_TIMEOUT": 1.5, "WORKER_CHILDREN": 1}
 )  # fmt: skip
 IN_ORCHESTRATOR = ["envelopes_taken", "decision_made", "decision_committed", "lease_taken", "lease_renewed"]
 IN_WORKER = [

@@ -113,7 +113,9 @@ def test_a_child_that_has_grown_too_old_is_replaced_and_nothing_is_lost(processe
 def test_a_limit_below_the_size_of_a_newborn_breeds_no_processes(processes: Processes, journal: Journal) -> None:
     # given a memory limit that every child exceeds as soon as it has done something
     processes.manage("dynflow_orchestrator")
-    worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS='{"WORKER_MEMORY_LIMIT": 20000000}')
+    worker = processes.manage(
+        "rqworker", "default", DYNFLOW_SETTINGS='{"WORKER_MEMORY_LIMIT": 20000000, "WORKER_CHILDREN": 1}'
+    )
 
     # when steps run that keep the children which are to leave
     plan = trigger(SlowRows, rows=2, width=40, seconds=0.4)

@@ -129,9 +129,12 @@ def test_a_small_plan_does_not_wait_for_a_large_one(engine: Engine) -> None:
 
 
 @pytest.mark.servers
-def test_a_worker_that_remembers_where_it_was_looks_back_in_time(engine: Engine) -> None:
+def test_a_worker_that_remembers_where_it_was_looks_back_in_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A busy worker does not look at what is before its last claim, but once in a while it does."""
     # given a worker whose last claim emptied the queue, and then a large plan and a small one
+    monkeypatch.setattr(turning, "UNBOUNDED", 60.0)
     recorder = Recorder(engine.world, ["second"])
     wide(50)
     assert len(recorder.turn(Written(), 50).claimed) == 50
