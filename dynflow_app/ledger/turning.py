@@ -20,7 +20,7 @@ from dynflow_app import clock, probes
 from dynflow_app.ledger.claiming import claimed_from
 from dynflow_app.ledger.effects import Effects, Settled
 from dynflow_app.messages import Claimed, EndedAs, Outcome
-from dynflow_app.models.base import execute, is_postgresql, ledger_connection
+from dynflow_app.models.base import is_postgresql, ledger_connection
 from dynflow_app.states import COUNTED_PHASES, PlanResult, PlanState, StepState
 
 UNUSUAL = "DYN01"
@@ -28,9 +28,6 @@ UNUSUAL = "DYN01"
 UNBOUNDED = 0.1
 """Seconds after which a claim looks at a whole queue again: steps that were handed back are before its end, and so are
 those of a queue that had become empty."""
-PLANS_KEPT = 2.0
-"""Seconds after which PostgreSQL has to plan the statements of the function anew: plans made while a table was small
-may be bad ones soon after, and it notices that only when it happens to analyse the table."""
 _SQL = (
     "SELECT * FROM dynflow_turn_1(%s::uuid[], %s::bigint[], %s::int[], %s::float8[], %s::float8[], %s::bigint[], "
     "%s::bigint[], %s::text[], %s::text[], %s::text, %s::uuid, %s::text[], %s::int[], %s::float8[], %s::int)"
@@ -48,15 +45,6 @@ class Bounds:
 
     _ends: dict[str, tuple[int, float]] = field(default_factory=dict)
     _since: float = 0.0
-    _planned_at: float = 0.0
-
-    def are_plans_old(self) -> bool:
-        """Whether it is time to plan anew; asked before each call."""
-        now = clock.monotonic()
-        if now - self._planned_at < PLANS_KEPT:
-            return False
-        self._planned_at = now
-        return True
 
     def of(self, queues: Sequence[str]) -> tuple[list[int | None], list[float | None]]:
         """Rank and tag from which to look, for each queue."""
@@ -96,10 +84,7 @@ def turn(
 ) -> tuple[Effects, list[Claimed]]:
     """Record `outcomes`, then claim up to `limit` steps of `queues` for a world; concluded, in the caller's transaction
     or one of its own. Raises `UnusualError`, which has undone it (and breaks a transaction around it)."""
-    if bounds is None:
-        bounds = Bounds()
-    elif bounds.are_plans_old():
-        execute("DISCARD PLANS")
+    bounds = bounds or Bounds()
     ranks, tags = bounds.of(queues)
     changed = [o for o in outcomes if o.output is not None or o.input is not None]
     now = clock.monotonic()

@@ -66,11 +66,11 @@ class RqTransport:
                 self._push(pipe, self._bell(name), min(ready[name], MOST_RINGS))
             for name in names:
                 pipe.sdiff([f"rq:workers:{name}", self._own_workers(name)])
-                pipe.scard(f"rq:workers:{name}")
+                pipe.sunion([f"rq:workers:{name}", self._own_workers(name)])
             answers = pipe.execute()[-2 * len(names) :]
             for position, name in enumerate(names):
-                foreign, all_workers = answers[2 * position], answers[2 * position + 1]
-                if foreign or not all_workers:
+                foreign, anybody = answers[2 * position], answers[2 * position + 1]
+                if foreign or not anybody:  # ours say that they listen before RQ knows of them
                     self._enqueue_drain(name)
         except redis.RedisError as error:
             _unheard(error)

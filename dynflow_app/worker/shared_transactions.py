@@ -68,10 +68,14 @@ class SharedWork:
         """Run it, and for a moment what `more` gives, in one transaction; whatever happens, say how they ended."""
         began = clock.monotonic()
         works = [self]
+        undone: list[tuple[SharedWork, _UndoneError]] = []
         try:
-            ended = _together(works, more)
+            ended = _together(works, more, undone)
         except Exception as error:
             ended = _failed(self, error) if len(works) == 1 else _one_by_one(works)
+        else:  # it is committed: whatever happens from here on must not repeat it
+            for work, why in undone:
+                _add(ended, _left(work, why))
         ended.seconds = clock.monotonic() - began
         return ended
 
@@ -94,8 +98,10 @@ class SharedQueue:
         """Start what may be started; returns the seconds until this should be asked again, at most."""
         while self._waiting:
             rest = TOGETHER - (clock.monotonic() - self._began_at)
-            if self._under_way >= MOST_AT_ONCE and rest > 0:
-                return rest
+            if self._under_way >= MOST_AT_ONCE:
+                if rest > 0:
+                    return rest
+                self._under_way = 0  # those take long, or were taken back
             share = -(-len(self._waiting) // max(1, MOST_AT_ONCE - self._under_way))
             part = self._waiting[: min(MOST_TOGETHER, share)]
             del self._waiting[: len(part)]
@@ -124,12 +130,15 @@ class _UndoneError(Exception):
         self.outcomes = outcomes
 
 
-def _together(works: list[SharedWork], more: Callable[[], SharedWork | None]) -> SelfRecorded:
-    """Appends to `works` what it takes."""
+def _together(
+    works: list[SharedWork],
+    more: Callable[[], SharedWork | None],
+    undone: list[tuple[SharedWork, _UndoneError]],
+) -> SelfRecorded:
+    """Appends to `works` what it takes, and to `undone` what did not succeed."""
     until = clock.monotonic() + TOGETHER
     ended = SelfRecorded()
     outcomes: list[Outcome] = []
-    undone: list[tuple[SharedWork, _UndoneError]] = []
     with transaction.atomic(using=ledger_alias()):
         outcomes += _perform(works[0])
         while len(works) < MOST_TOGETHER and clock.monotonic() < until and (work := more()) is not None:
@@ -145,8 +154,6 @@ def _together(works: list[SharedWork], more: Callable[[], SharedWork | None]) ->
         if ended.effects.refused:
             raise WrongStateError("A step was taken from the worker that ran it; its work is rolled back.")
     ended.steps = [work.step for work in works]
-    for work, why in undone:
-        _add(ended, _left(work, why))
     return ended
 
 
@@ -154,7 +161,7 @@ def _one_by_one(works: list[SharedWork]) -> SelfRecorded:
     ended = SelfRecorded()
     for work in works:
         try:
-            _add(ended, _together([work], lambda: None))
+            _add(ended, _together([work], lambda: None, []))
         except Exception as error:
             _add(ended, _failed(work, error))
     return ended
@@ -184,9 +191,9 @@ def _left(work: SharedWork, undone: _UndoneError) -> SelfRecorded:
         with transaction.atomic(using=ledger_alias()):
             effects = record_failed_phase(started, ended, worker=str(work.world))
     except Exception as error:
-        if not is_outage(error):
-            raise
-        return SelfRecorded([work.step], [handed_back(work.step)])
+        if is_outage(error):
+            return SelfRecorded([work.step], [handed_back(work.step)])
+        return SelfRecorded([work.step], [failure(work.step, error, clock.monotonic())])
     return SelfRecorded([work.step], [], effects)
 
 

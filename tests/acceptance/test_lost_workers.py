@@ -34,7 +34,7 @@ def test_a_worker_killed_whole_leaves_steps_in_error_and_the_rest_goes_on(
     wait_until(lambda: World.objects.filter(kind=WorldKind.WORKER).count() == 2, describe="two workers")
     plan = trigger(SlowRows, rows=1, width=60, seconds=SECONDS)
     doomed_child = child_of(doomed.pid)
-    wait_until(lambda: plan.steps.filter(state="running", world__pid=doomed_child).exists(), describe="it is at it")
+    wait_until(lambda: plan.steps.filter(state="running", ticket__world__pid=doomed_child).exists(), describe="it is at it")
 
     # when one of them is killed, parent and all, in the middle of its steps
     doomed.signal(signal.SIGKILL)
@@ -58,7 +58,7 @@ def test_steps_that_may_be_repeated_run_again_by_themselves(processes: Processes
     # given idempotent steps under way
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
     worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS=FAST)
-    wait_until(World.objects.filter(kind=WorldKind.WORKER).exists, describe="the worker listens")
+    worker.wait_for_output("Listening on")
     plan = trigger(SlowRowsThatMayBeRepeated, width=30, seconds=SECONDS)
     wait_until(lambda: plan.steps.filter(state="running").exists(), describe="the worker is at it")
 
@@ -75,7 +75,7 @@ def test_a_worker_without_supervisor_stops_and_its_steps_are_recovered(processes
     # given a worker under way
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
     worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS=FAST)
-    wait_until(World.objects.filter(kind=WorldKind.WORKER).exists, describe="the worker listens")
+    worker.wait_for_output("Listening on")
     plan = trigger(SlowRowsThatMayBeRepeated, width=30, seconds=SECONDS)
     wait_until(lambda: plan.steps.filter(state="running").exists(), describe="the worker is at it")
 
