@@ -107,8 +107,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         State.postgres_pid = State.servers.postgres.pid
         import redis
 
+        from dynflow_app import transport
+
         with redis.Redis.from_url(State.servers.environ["REDIS_URL"]) as connection:
             connection.flushall()
+        transport.reset()  # the database is another installation in each test, and its bells have other names
 
 
 @pytest.hookimpl(tryfirst=True)

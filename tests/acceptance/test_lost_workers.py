@@ -58,7 +58,7 @@ def test_steps_that_may_be_repeated_run_again_by_themselves(processes: Processes
     # given idempotent steps under way
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
     worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS=FAST)
-    worker.wait_for_output("Listening on")
+    wait_until(World.objects.filter(kind=WorldKind.WORKER).exists, describe="the worker listens")
     plan = trigger(SlowRowsThatMayBeRepeated, width=30, seconds=SECONDS)
     wait_until(lambda: plan.steps.filter(state="running").exists(), describe="the worker is at it")
 
@@ -75,7 +75,7 @@ def test_a_worker_without_supervisor_stops_and_its_steps_are_recovered(processes
     # given a worker under way
     processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
     worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS=FAST)
-    worker.wait_for_output("Listening on")
+    wait_until(World.objects.filter(kind=WorldKind.WORKER).exists, describe="the worker listens")
     plan = trigger(SlowRowsThatMayBeRepeated, width=30, seconds=SECONDS)
     wait_until(lambda: plan.steps.filter(state="running").exists(), describe="the worker is at it")
 
