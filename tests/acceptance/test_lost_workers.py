@@ -34,7 +34,8 @@ def test_a_worker_killed_whole_leaves_steps_in_error_and_the_rest_goes_on(
     wait_until(lambda: World.objects.filter(kind=WorldKind.WORKER).count() == 2, describe="two workers")
     plan = trigger(SlowRows, rows=1, width=60, seconds=SECONDS)
     doomed_child = child_of(doomed.pid)
-    wait_until(lambda: plan.steps.filter(state="running", ticket__world__pid=doomed_child).exists(), describe="it is at it")
+    at_it = plan.steps.filter(state="running", ticket__world__pid=doomed_child)
+    wait_until(at_it.exists, describe="it is at it")
 
     # when one of them is killed, parent and all, in the middle of its steps
     doomed.signal(signal.SIGKILL)
