@@ -54,6 +54,7 @@ class Job:
         self._screen.line(f"Run a command on {len(self._hosts)} hosts: plan {plan.pk}")
         self._follow(plan, sabotage)
         seconds = time.monotonic() - begin
+        self._system.wait_until_losses_are_noticed()
         report = Report.objects.filter(plan_id=plan.pk).first()
         if report is None:
             raise DemoError(f"Plan {plan.pk} ended without a report, with the result {plan.result}.")

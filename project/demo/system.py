@@ -95,6 +95,11 @@ class System:
         """How many workers of this run were declared dead."""
         return World.objects.filter(kind=WorldKind.WORKER, started_at__gte=self._since, state="invalidated").count()
 
+    def wait_until_losses_are_noticed(self) -> None:
+        """Wait until every killed worker is declared dead: a short job may end before that."""
+        killed = sum(name.startswith("worker") for name in self.killed)
+        self.wait_until(lambda: self.lost_workers() >= killed, "the loss of a worker to be noticed")
+
     def last_lines(self) -> dict[str, str]:
         """The end of each log that says anything."""
         tails = {log.stem: tail(log, LOG_LINES) for log in sorted(self.logs.glob("*.log"))}
