@@ -28,6 +28,7 @@ class Probe(Enum):
     LEASE_RENEWED = "lease_renewed"
     WORLD_INVALIDATED = "world_invalidated"
     FINALIZE_RETURNED = "finalize_returned"
+    SHARED_WORK_COMMITTED = "shared_work_committed"
     TIMERS_FIRED = "timers_fired"
     PLANS_ARCHIVED = "plans_archived"
     PLANS_DELETED = "plans_deleted"

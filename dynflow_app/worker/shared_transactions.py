@@ -74,6 +74,7 @@ class SharedWork:
         except Exception as error:
             ended = _failed(self, error) if len(works) == 1 else _one_by_one(works)
         else:  # it is committed: whatever happens from here on must not repeat it
+            probes.reached(probes.Probe.SHARED_WORK_COMMITTED)
             for work, why in undone:
                 _add(ended, _left(work, why))
         ended.seconds = clock.monotonic() - began
