@@ -15,12 +15,7 @@ BEGIN
             CASE WHEN plan.fairness_key = '' THEN plan.id::text ELSE plan.fairness_key END AS fairness_key
         FROM dynflow_app_step step JOIN dynflow_app_executionplan plan ON plan.id = step.plan_id
         WHERE step.id = ANY(p_steps)
-    )
-    INSERT INTO dynflow_app_ticket (step_id, queue, rank, tag, fairness_key)
-    SELECT fresh.id, fresh.queue, fresh.rank, lasts.tag + row_number() OVER (
-        PARTITION BY fresh.queue, fresh.rank, fresh.fairness_key ORDER BY fresh.id
-    ) / fresh.fairness_weight, fresh.fairness_key
-    FROM fresh JOIN (
+    ), lasts AS MATERIALIZED (
         SELECT shares.queue, shares.rank, shares.fairness_key, greatest(
             coalesce((SELECT min(line.tag) FROM dynflow_app_ticket line WHERE line.queue = shares.queue
                 AND line.rank = shares.rank AND line.world_id IS NULL AND line.throttled_by IS NULL), 0),
@@ -28,7 +23,13 @@ BEGIN
                 AND line.rank = shares.rank AND line.fairness_key = shares.fairness_key
                 AND line.world_id IS NULL AND line.throttled_by IS NULL), 0)) AS tag
         FROM (SELECT DISTINCT fresh.queue, fresh.rank, fresh.fairness_key FROM fresh) shares
-    ) lasts ON lasts.queue = fresh.queue AND lasts.rank = fresh.rank AND lasts.fairness_key = fresh.fairness_key
+    )
+    INSERT INTO dynflow_app_ticket (step_id, queue, rank, tag, fairness_key)
+    SELECT fresh.id, fresh.queue, fresh.rank, lasts.tag + row_number() OVER (
+        PARTITION BY fresh.queue, fresh.rank, fresh.fairness_key ORDER BY fresh.id
+    ) / fresh.fairness_weight, fresh.fairness_key
+    FROM fresh JOIN lasts ON lasts.queue = fresh.queue AND lasts.rank = fresh.rank
+        AND lasts.fairness_key = fresh.fairness_key
     ORDER BY fresh.id;
 END $body$;
 
@@ -203,10 +204,12 @@ BEGIN
         )
         SELECT array_agg(counted.id) INTO v_quiet FROM counted WHERE counted.active_steps = 0;
         IF cardinality(v_quiet) > 0 THEN
-            SELECT array_agg(quiet.id) INTO v_well FROM unnest(v_quiet) AS quiet(id) WHERE NOT EXISTS (
-                SELECT 1 FROM dynflow_app_step other
+            -- LIMIT keeps it a look-up for each plan: where few plans have most steps, a join would read all steps.
+            SELECT array_agg(quiet.id) INTO v_well FROM unnest(v_quiet) AS quiet(id) WHERE (
+                SELECT other.id FROM dynflow_app_step other
                 WHERE other.plan_id = quiet.id AND other.phase || '' IN ('run', 'revert', 'finalize')
-                    AND other.state <> 'success' AND NOT (other.phase || '' = 'finalize' AND other.state = 'pending'));
+                    AND other.state <> 'success' AND NOT (other.phase || '' = 'finalize' AND other.state = 'pending')
+                LIMIT 1) IS NULL;
         END IF;
         IF cardinality(v_well) > 0 THEN
             WITH first AS (

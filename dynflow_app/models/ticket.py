@@ -181,7 +181,7 @@ def draw_sql(fresh: str) -> str:
     return f"""
         INSERT INTO {ours} (step_id, queue, rank, tag, fairness_key, throttled_by)
         WITH fresh AS ({fresh}),
-        lasts AS (
+        lasts AS MATERIALIZED (  -- else the ends of the line are looked up again for each step
             SELECT queue, rank, fairness_key,
                 {greater}({of_line("MIN", "")}, {of_line("MAX", "AND line.fairness_key = shares.fairness_key")}) AS tag
             FROM (SELECT DISTINCT queue, rank, fairness_key FROM fresh) AS shares
