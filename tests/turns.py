@@ -172,9 +172,6 @@ def general() -> Iterator[Taken]:
         yield Taken()
 
 
-WAYS = [pytest.param("function", marks=pytest.mark.servers), "general"]
-
-
 @contextmanager
 def one_way(name: str) -> Iterator[Taken]:
     """The way of that name; elsewhere than on PostgreSQL there is one only."""

@@ -33,7 +33,8 @@ BEGIN
     ORDER BY fresh.id;
 END $body$;
 
--- Store a small plan: its columns, its actions, its steps, each with what is the same for all of them.
+-- Store a small plan: its columns, its actions, its steps, each with what is the same for all of them. A column that
+-- the caller does not know becomes null, so a migration that adds one which must not be null has to replace this, too.
 CREATE OR REPLACE FUNCTION dynflow_plan_1(
     p_plan jsonb, p_action jsonb, p_actions jsonb, p_step jsonb, p_steps jsonb
 ) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,23 +15,9 @@ from dynflow_app.triggering import TriggerOptions
 from dynflow_app.worker.recorder import Written
 from tests.engine import Engine, names_by_state, ready
 from tests.testapp.actions import Campaign, Record, RecordFirst
-from tests.testapp.journal import Journal
-from tests.turns import WAYS, Taken, Turns, one_way
+from tests.turns import Turns
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, engine: Engine, journal: Journal) -> Iterator[Taken]:
-    """How turns are taken, and what was counted."""
-    with one_way(request.param) as taken:
-        yield taken
-
-
-@pytest.fixture
-def turns(engine: Engine, way: Taken) -> Turns:
-    """A worker."""
-    return Turns(engine.world)
 
 
 class Patient(Record):

@@ -14,21 +14,14 @@ from dynflow_app.models import Step, Ticket
 from dynflow_app.states import StepState
 from dynflow_app.worker.outcomes import blank
 from dynflow_app.worker.recorder import Written
-from tests.engine import Engine, outcome
-from tests.turns import WAYS, Turns, one_way
+from tests.engine import outcome
+from tests.turns import Turns
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.servers]
 
 MANY = 3000
 WIDTH = 200
 FEW = 60
-
-
-@pytest.fixture(params=WAYS)
-def turns(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Turns]:
-    """A worker; both ways of the ledger."""
-    with one_way(request.param):
-        yield Turns(engine.world)
 
 
 class OneThenMany(BaseAction):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,25 +14,11 @@ from dynflow_app.models import Attempt, Envelope, ExecutionPlan, Step, Ticket
 from dynflow_app.signals import outcome_refused, plan_settled
 from tests.engine import Engine, outcome, ready
 from tests.testapp.actions import Campaign, Record, RecordBoth
-from tests.testapp.journal import Journal
 from tests.testapp.locking import UseHost
 from tests.testapp.many import Parent
-from tests.turns import WAYS, Taken, Turns, ledger, one_way, run_alone
+from tests.turns import Taken, Turns, ledger, run_alone
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, engine: Engine, journal: Journal) -> Iterator[Taken]:
-    """How turns are taken, and what was counted."""
-    with one_way(request.param) as taken:
-        yield taken
-
-
-@pytest.fixture
-def turns(engine: Engine, way: Taken) -> Turns:
-    """A worker."""
-    return Turns(engine.world)
 
 
 class Nested(BaseAction):
