@@ -78,14 +78,17 @@ class Invocation:
     def ask(self, error: BaseException) -> None:
         """Ask the code to end with `error`. Only the first call counts, but an `Abort` replaces a `Cancel`.
 
-        From now on `check` raises; a coroutine is cancelled; what was given to `on_ask` is called.
+        From now on `check` raises; a coroutine is cancelled; what was given to `on_ask` is called. An `Abort` forces:
+        in one go, or the code could end before anybody has noted how.
         """
         with self._lock:
             is_first = self.stop_with is None
             if not is_first and not (isinstance(error, Abort) and isinstance(self.stop_with, Cancel)):
                 return
             self.stop_with = error
-            if self._reach is not None:
+            if isinstance(error, Abort):
+                self.force()
+            elif self._reach is not None:
                 self._reach.ask()
             if is_first and self._on_ask is not None:
                 _in_background(self._on_ask)
@@ -132,7 +135,7 @@ class Invocation:
     def in_process(self, kill: Callable[[], None], ask: Callable[[], None]) -> Iterator[None]:
         """``with invocation.in_process(kill, ask):`` surrounds waiting for a process that runs the code.
 
-        `ask` is called in a thread of its own, whenever ``stop_with`` changes; `kill` must not block.
+        `ask` is called in a thread of its own when ``stop_with`` is set; `kill` must not block.
         """
         with self._within(_InProcess(kill, ask)):
             yield

@@ -68,10 +68,10 @@ class StopRequests:
             invocation, now = pending.invocation, clock.monotonic()
             if isinstance(invocation.stop_with, Cancel) or invocation.is_abandoned:
                 continue
-            at_once = isinstance(invocation.stop_with, Abort)
-            if pending.forced_at is None and (at_once or now - pending.since > GRACE):
+            if pending.forced_at is None and (invocation.is_forced or now - pending.since > GRACE):
                 pending.forced_at = now
-                invocation.force()
+                if not invocation.is_forced:
+                    invocation.force()
             elif pending.forced_at is not None and now - pending.forced_at > GRACE:
                 invocation.is_abandoned = True
                 yield _given_up(invocation, pending.since)

@@ -104,7 +104,7 @@ def test_an_actions_own_way_to_cancel_is_called_once_in_a_thread_of_its_own(is_a
 
         # when it is asked to end, twice
         call.ask(Cancel())
-        call.ask(Abort())
+        call.ask(StepTimeoutError())
 
         # then that is called once, and not here
         assert threads.get(timeout=20) is not threading.current_thread()
@@ -312,6 +312,30 @@ def test_a_coroutine_is_cancelled_when_it_is_asked_and_again_when_it_is_forced()
     # then it has ended, and who ran it goes on
     thread.join(timeout=20)
     assert seen == ["asked", "ended"]
+
+
+def test_an_abort_notes_how_the_code_ended_before_it_can_end() -> None:
+    # given a coroutine that waits
+    call = invocation()
+    how: list[str] = []
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        with pytest.raises(asyncio.CancelledError), call.in_task(asyncio.get_running_loop(), task):
+            await asyncio.sleep(1000)
+        how.append(call.how)
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    thread.start()
+    wait_until(lambda: call._has_begun)
+
+    # when nothing more happens than that it is told to abort
+    call.ask(Abort())
+
+    # then it has ended, and knows how
+    thread.join(timeout=20)
+    assert how == ["the coroutine was cancelled"]
 
 
 def test_a_coroutine_that_was_asked_before_it_began_is_cancelled_at_its_first_wait() -> None:
