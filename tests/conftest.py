@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from project.servers import EmbeddedServers
+from project.servers import POSTGRES_SOCKET, EmbeddedServers
+from tests.proxy import Proxy
 from tests.servers_plugin import State
 from tests.support import Processes
 from tests.testapp.journal import VARIABLE, Journal
@@ -30,6 +32,15 @@ def servers() -> EmbeddedServers:
     if State.servers is None:
         pytest.skip(State.skip_reason or "servers from the environment cannot be stopped by tests")
     return State.servers
+
+
+@pytest.fixture
+def database_proxy(servers: EmbeddedServers) -> Iterator[Proxy]:
+    """A door to PostgreSQL; processes with ``proxy.environ`` go through it, the test itself does not."""
+    folder = Path(servers.environ["POSTGRES_HOST"])
+    place = tempfile.TemporaryDirectory(prefix="dynflow-door-")
+    with place, Proxy(folder / POSTGRES_SOCKET, Path(place.name) / POSTGRES_SOCKET) as proxy:
+        yield proxy
 
 
 @pytest.fixture

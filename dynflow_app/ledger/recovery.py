@@ -64,13 +64,15 @@ def reclaim_all(
 
 
 def reclaim(
-    world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, spare: Collection[int] = frozenset()
+    world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, only: Collection[int] | None = None
 ) -> Reclaimed:
     """Take the running steps of a world, at most ``BATCH`` of them; in the caller's transaction.
 
-    `started` holds the ids of the steps whose user code may have begun (default: all), `spare` those to leave alone.
+    `started` holds the ids of the steps whose user code may have begun (default: all), `only` those to take at all.
     """
-    tickets = Ticket.objects.filter(world=world_id).exclude(step__in=spare).order_by("step")
+    tickets = Ticket.objects.filter(world=world_id).order_by("step")
+    if only is not None:
+        tickets = tickets.filter(step__in=only)
     steps = Step.objects.filter(pk__in=list(tickets.values_list("step", flat=True)[:BATCH]), state=StepState.RUNNING)
     counted = steps.annotate(losses=Count("attempts", filter=Q(attempts__ended_as=EndedAs.LOST)))
     outcomes = [_outcome(step, step.id in started) for step in counted]

@@ -50,6 +50,9 @@ class World(models.Model):
     memory = models.BigIntegerField(_("memory"), null=True, blank=True, help_text=_("Resident size in bytes."))
     started_at = models.DateTimeField(_("started at"), default=clock.now)
     heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
+    looked_at = models.DateTimeField(
+        _("looked at"), null=True, blank=True, help_text=_("When it last compared what it has with the ledger.")
+    )
 
     objects = LedgerManager.from_queryset(WorldQuerySet)()
 

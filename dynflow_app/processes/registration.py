@@ -32,8 +32,9 @@ _GUARD = "dynflow_app.guard_sessions"
 def register(kind: WorldKind, queues: Sequence[str] = (), pid: int | None = None) -> World:
     """A new world for a process of this machine."""
     return World.objects.create(
-        kind=kind, queues=list(queues), host=socket.gethostname(), pid=pid or os.getpid(), version=__version__
-    )
+        kind=kind, queues=list(queues), host=socket.gethostname(), pid=pid or os.getpid(), version=__version__,
+        looked_at=Now(),
+    )  # fmt: skip
 
 
 def take_leave(world: World) -> None:

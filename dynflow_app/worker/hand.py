@@ -55,6 +55,8 @@ class Hand:
         """Start what was claimed; returns whether it was nothing but coroutines."""
         coroutines = []
         for step in claimed:
+            if (before := self._in_flight.get(step.step_id)) is not None:  # that it is over has not reached us yet
+                self.is_over(step.step_id, before.step.attempt)
             invocation = self._in_flight[step.step_id] = Invocation(step)
             self.started.claimed(step.step_id)
             given = outputs.get(step.plan_id)
@@ -75,9 +77,11 @@ class Hand:
         invocation = self._in_flight.get(outcome.step_id)
         return invocation is not None and invocation.step.attempt == outcome.attempt and not invocation.is_abandoned
 
-    def is_over(self, step_id: int) -> None:
-        """The ledger knows what became of this step."""
-        if self._in_flight.pop(step_id, None) is not None:
+    def is_over(self, step_id: int, attempt: int) -> None:
+        """The ledger knows what became of this attempt."""
+        invocation = self._in_flight.get(step_id)
+        if invocation is not None and invocation.step.attempt == attempt:
+            del self._in_flight[step_id]
             self.started.recorded(step_id)
             self.recorded += 1
 

@@ -5,8 +5,8 @@ it through one inbox: outcomes, pieces of log, doorbells. One transaction record
 it, and claims the next steps; so a busy worker needs neither doorbells nor the orchestrator to go on.
 
 If the database goes away, outcomes are kept and recorded when it is back: the attempt number makes repeating harmless.
-Whether an interrupted commit took place cannot be known, so afterwards steps that the ledger believes to run here, and
-that are unknown here, are handed back.
+Whether an interrupted commit took place cannot be known, so afterwards what the ledger believes to run here is compared
+with what is in hand; see `comparison`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from dynflow_app import clock, probes, transport
 from dynflow_app.conf import settings
 from dynflow_app.ledger.concluding import announce_effects
 from dynflow_app.ledger.effects import Effects
-from dynflow_app.ledger.recovery import reclaim
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import World
-from dynflow_app.models.base import is_outage, ledger_alias, ledger_connection
+from dynflow_app.models.base import is_outage, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.worker.appetite import Appetite
 from dynflow_app.worker.bell import Bell
+from dynflow_app.worker.comparison import Comparison
 from dynflow_app.worker.hand import Hand
 from dynflow_app.worker.inbox import Inbox, Item, LogPiece, Progress, Rang
 from dynflow_app.worker.processes.started import StartedSteps
@@ -67,6 +67,7 @@ class Pump:
         self._appetite = Appetite(threads, settings.WORKER_COROUTINES, settings.BATCH)
         self._recorder = Recorder(world, self.queues)
         self._bell = Bell(self.queues or [], lambda: self._inbox.put(Rang()))
+        self._comparison = Comparison(world, self.queues)
         self._stop_requests = StopRequests()
         self._may_end = may_end
         self._grace = grace
@@ -74,7 +75,6 @@ class Pump:
         self._stopping = threading.Event()
         self._stopping_since = 0.0
         self._more = True
-        self._uncertain = False
         self._is_passing_on = False
 
     @property
@@ -112,7 +112,7 @@ class Pump:
                 except (DatabaseError, InterfaceError) as error:
                     if not is_outage(error):
                         raise
-                    self._uncertain = True
+                    self._comparison.doubt()
                     ledger_connection().close()
                     backoff.wait("the database", error, None if self._hand else self._stopping)
         finally:
@@ -136,8 +136,8 @@ class Pump:
         if self._stopping.is_set():
             self._unwritten.outcomes += self._hand.withdraw()
         self._gather()
-        if self._uncertain:
-            self._settle_doubts()
+        if self._comparison.is_due:
+            self._compare()
         if self._hand and self._stop_requests.is_due():
             self._give_up_on(self._stop_requests.look(self._hand.invocations))
         limit = 0 if self._is_passing_on else self._room()
@@ -153,7 +153,7 @@ class Pump:
             return
         probes.reached(probes.Probe.OUTCOMES_COMMITTED)
         for outcome in self._unwritten.outcomes:
-            self._hand.is_over(outcome.step_id)
+            self._hand.is_over(outcome.step_id, outcome.attempt)
         self._unwritten = Written()
         self._more = len(turned.claimed) == limit > 0
         if turned.claimed:
@@ -203,7 +203,7 @@ class Pump:
         left = {outcome.step_id for outcome in ended.outcomes}
         for step in ended.steps:
             if step.step_id not in left:
-                self._hand.is_over(step.step_id)
+                self._hand.is_over(step.step_id, step.attempt)
         self._ring(ended.effects, [])
         announce_effects(ended.effects)
 
@@ -214,13 +214,12 @@ class Pump:
         blocking = len(self._hand) - len(self._unwritten.outcomes) - coroutines
         return self._appetite.room(blocking=blocking, coroutines=coroutines, slots=self._hand.started.room)
 
-    def _settle_doubts(self) -> None:
-        with transaction.atomic(using=ledger_alias()):
-            spare = frozenset(self._hand.invocations)
-            taken = reclaim(self.world.pk, worker=str(self.world), started=frozenset(), spare=spare)
-        self._ring(taken.effects, [])
-        self._uncertain = False
-        self._more = True
+    def _compare(self) -> None:
+        """Heal what this process and the ledger disagree about, and look for steps whose bell nobody heard."""
+        healed = self._comparison.make(self._hand.invocations)
+        self._ring(healed.effects, [])
+        self._stop_requests.end(healed.taken_back)
+        self._more = self._more or healed.is_anything_ready
 
     def _give_up_on(self, outcomes: Sequence[Outcome]) -> None:
         """Record these instead of what code would say that cannot be ended, and get rid of the process it runs in."""

@@ -56,6 +56,8 @@ def test_steps_that_find_less_room_are_refused() -> None:
     assert HOT in budget.refusal(FAN, ALLOWED, Cost({**ALLOWED, HOT: 0.89}))
     assert HOT in budget.refusal(FAN, ALLOWED, Cost({**ALLOWED, HOT: 0.0}))
     assert HOT in budget.hint(FAN, ALLOWED, Cost({**ALLOWED, HOT: 1.0}))
+    assert budget.refusal(BY_THE_CLOCK, ALLOWED, Cost({**ALLOWED, HOT: 0.73})) == ""
+    assert HOT in budget.refusal(BY_THE_CLOCK, ALLOWED, Cost({**ALLOWED, HOT: 0.71}))
 
 
 def test_what_has_become_cheaper_is_mentioned_so_that_the_budget_follows() -> None:

@@ -145,6 +145,21 @@ def test_a_step_whose_worker_died_is_taken_back(in_process: None, gone: dict[str
     assert finding.since == world.heartbeat_at
 
 
+def test_a_worker_that_lives_without_talking_to_the_ledger_is_named(in_process: None) -> None:
+    # given a step on a worker whose supervisor beats its heart, while it compares nothing
+    plan = running()
+    world = WorldFactory(host="near", pid=13, looked_at=ago(seconds=50))
+    StepFactory(plan=plan, state="running", world=world, worker="near:13")
+
+    # then
+    finding = only(plan)
+    assert finding.code == FindingCode.WORKER_STUCK
+    assert "near:13" in finding.message
+    assert "for 50 s" in finding.message
+    assert "--pid 13" in finding.remedy
+    assert finding.since == world.looked_at
+
+
 def test_an_orchestrator_that_does_not_come_is_named(in_process: None) -> None:
     # given a plan whose steps have all ended, and an orchestrator that is alive and busy with others
     plan = running()

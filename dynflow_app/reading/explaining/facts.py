@@ -50,6 +50,8 @@ SHOWN_PER_KIND = 3
 MOST_STEPS = 60
 MOST_COUNTED = 1000
 RATE_WINDOW = timedelta(minutes=5)
+STUCK = timedelta(seconds=20)
+"""Workers compare what they have with the ledger every 5 seconds: one that has not for so long does nothing else."""
 _BEYOND = 2**63 - 1
 """Larger than any key."""
 _STATES = (StepState.READY, StepState.RUNNING, StepState.SUSPENDED, StepState.SKIPPING, StepState.ERROR)
@@ -86,7 +88,7 @@ class Facts:
     @cached_property
     def steps(self) -> list[Any]:
         """The first few steps of each kind that could hold the plan up, with ``alike``: how many there are."""
-        return list(_steps(self.plan_id, self.silent_before))
+        return list(_steps(self.plan_id, self.silent_before, self.now - STUCK))
 
     def having(self, state: StepState, **fields: Any) -> list[Any]:
         """Those of `steps` that are in `state` and have these values."""
@@ -95,7 +97,7 @@ class Facts:
     @cached_property
     def is_moving(self) -> bool:
         """Whether code of some step runs, and nobody wants it to end. Hooks run beside whatever a plan does."""
-        return bool(self.having(StepState.RUNNING, is_lost=False, stop_request="", is_hook=False))
+        return bool(self.having(StepState.RUNNING, is_lost=False, is_stuck=False, stop_request="", is_hook=False))
 
     @cached_property
     def worlds(self) -> list[tuple[str, list[str], int, datetime]]:
@@ -204,9 +206,11 @@ def look(plan_id: UUID) -> Facts | None:
     return None if row is None else Facts(*row)
 
 
-def _steps(plan_id: UUID, silent_before: datetime) -> QuerySet[Any]:
+def _steps(plan_id: UUID, silent_before: datetime, stuck_before: datetime) -> QuerySet[Any]:
     is_gone = Q(ticket__world__state=WorldState.INVALIDATED) | Q(ticket__world__heartbeat_at__lt=silent_before)
     is_lost = Case(When(Q(state=StepState.RUNNING) & is_gone, then=True), default=False, output_field=BooleanField())
+    is_behind = Q(ticket__world__looked_at__lt=stuck_before)
+    is_stuck = Case(When(is_behind & Q(state=StepState.RUNNING), then=True), default=False, output_field=BooleanField())
     is_hook = Case(When(phase=Phase.HOOK, then=True), default=False, output_field=BooleanField())
     is_throttled = Case(When(ticket__throttled_by__isnull=False, then=True), default=False, output_field=BooleanField())
     kind = Case(
@@ -215,7 +219,7 @@ def _steps(plan_id: UUID, silent_before: datetime) -> QuerySet[Any]:
         default=Value(""),
         output_field=TextField(),
     )
-    alike = [F("state"), F("is_throttled"), F("kind"), F("is_lost"), F("is_hook"), F("stop_request")]
+    alike = [F("state"), F("is_throttled"), F("kind"), F("is_lost"), F("is_stuck"), F("is_hook"), F("stop_request")]
     first: list[Any] = [Case(When(state=StepState.SUSPENDED, then=F("alarm_at")), default=F("ready_at")), F("id")]
     return (
         Step.objects.filter(plan=plan_id, state__in=_STATES)
@@ -223,7 +227,8 @@ def _steps(plan_id: UUID, silent_before: datetime) -> QuerySet[Any]:
         .defer("error")
         .select_related("ticket__world")
         .annotate(is_throttled=is_throttled)
-        .annotate(kind=kind, is_lost=is_lost, is_hook=is_hook, action_name=F("action__name"), **_ERROR)
+        .annotate(kind=kind, is_lost=is_lost, is_stuck=is_stuck, is_hook=is_hook)
+        .annotate(action_name=F("action__name"), **_ERROR)
         .annotate(
             alike=Window(Count("id"), partition_by=alike),
             nth=Window(RowNumber(), partition_by=alike, order_by=first),

@@ -157,6 +157,16 @@ def _running(facts: Facts) -> Iterator[Finding]:
             step_number=step.number,
             since=step.ticket.world.heartbeat_at,
         )
+    for step in facts.having(StepState.RUNNING, is_lost=False, is_stuck=True)[:1]:
+        yield Finding(
+            code=FindingCode.WORKER_STUCK,
+            message=f"{name(step)} runs on {step.worker} for all the ledger knows, but that process has not compared "
+            f"its steps with the ledger for {span(facts.now - step.ticket.world.looked_at)}.",
+            remedy=f"See what keeps it (its log, or py-spy dump --pid {step.ticket.world.pid}). If it does not go on, "
+            "kill it: it is replaced, and its steps are taken back.",
+            step_number=step.number,
+            since=step.ticket.world.looked_at,
+        )
     for step in facts.having(StepState.RUNNING, is_lost=False):
         if step.stop_request:
             yield _stopping(step)
