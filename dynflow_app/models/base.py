@@ -85,6 +85,38 @@ _AWAY = ("25P03", "25P04", "25006")
 """Session ended for idling in a transaction or for a transaction's length; server is read-only after a fail-over."""
 
 
+def is_transient(error: BaseException, session: Any = None) -> bool:
+    """Whether `error` says nothing about the statements: the same transaction may be tried again at once.
+
+    The `session` with the ledger was lost (default: that of the transaction under way), or the server has chosen this
+    transaction as a victim. An outage of another database, which user code may have met, is none of that.
+    """
+    if not is_outage(error):
+        return False
+    is_victim = getattr(error.__cause__, "sqlstate", None) in _VICTIM
+    return is_victim or is_session_lost(session) or not is_postgresql(ledger_connection())
+
+
+_VICTIM = ("40P01", "40001", "55P03")
+"""Deadlock; serialization failure; a lock that somebody else has for too long."""
+
+
+def open_session() -> Any:
+    """This thread's session with the ledger, connected if need be. Raises what connecting raises."""
+    connection = ledger_connection()
+    connection.ensure_connection()
+    return connection.connection
+
+
+def is_session_lost(session: Any = None) -> bool:
+    """Whether a session of this thread with the ledger (default: the present one) is broken, or was replaced because it
+    was: Django connects anew at the end of a transaction that was lost."""
+    connection = ledger_connection()
+    if session is None or session is connection.connection:
+        return connection.connection is None or (is_postgresql(connection) and connection.connection.closed)
+    return True
+
+
 def ledger_connection() -> BaseDatabaseWrapper:
     """This thread's connection to the ledger."""
     return connections[ledger_alias()]

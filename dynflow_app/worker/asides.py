@@ -15,6 +15,7 @@ from dynflow_app.payloads.errors import describe
 from dynflow_app.states import COUNTED_PHASES, Cause, PlanResult, Rescue, StepState
 from dynflow_app.worker.context import StepContext, StepIO
 from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.outage import outlasting
 from dynflow_app.worker.outcomes import ParkedError
 
 
@@ -24,13 +25,12 @@ class HookFailedError(Exception):
 
 def rescue(step: Claimed, invocation: Invocation, io: StepIO) -> tuple[Rescue, dict[str, Any] | None]:
     """What becomes of the plan, and the error if the code that decides raised: then a person has to decide."""
-    failed = Step.objects.filter(
+    undecided = Step.objects.filter(
         plan_id=step.plan_id, state=StepState.ERROR, rescue=Rescue.UNDECIDED, phase__in=COUNTED_PHASES
     )
+    failed = outlasting(lambda: list(undecided.select_related("action").order_by("number")), invocation.check)
     try:
-        suggestions = [
-            _suggestion(one, step, invocation, io) for one in failed.select_related("action").order_by("number")
-        ]
+        suggestions = [_suggestion(one, step, invocation, io) for one in failed]
         entry = _bound(step.action_name, step.action_number, step, invocation, io)
         combined = entry.combine_rescue(suggestions) if suggestions else combine(suggestions)
         return Rescue(combined) or Rescue.PAUSE, None
@@ -42,7 +42,7 @@ def rescue(step: Claimed, invocation: Invocation, io: StepIO) -> tuple[Rescue, d
 
 def call_hooks(step: Claimed, invocation: Invocation, io: StepIO) -> None:
     """Call the hooks of all actions of the plan, in planning order. Raises `HookFailedError` at the end."""
-    plan = ExecutionPlan.objects.get(pk=step.plan_id)
+    plan = outlasting(lambda: ExecutionPlan.objects.get(pk=step.plan_id), invocation.check)
     failures = []
     for action, name in _hooks(plan, step, invocation, io):
         try:
@@ -65,7 +65,8 @@ def _hooks(plan: ExecutionPlan, step: Claimed, invocation: Invocation, io: StepI
     else:
         went_well = plan.result in (PlanResult.SUCCESS, PlanResult.WARNING)
         names = ("on_success" if went_well else "on_failure", "on_stopped")
-    for row in Action.objects.filter(plan=plan, number__in=plan.hooks).order_by("number"):
+    hooked = Action.objects.filter(plan=plan, number__in=plan.hooks).order_by("number")
+    for row in outlasting(lambda: list(hooked), invocation.check):
         action = _bound(row.name, row.number, step, invocation, io, row)
         yield from ((action, name) for name in names if name in type(action).hooks())
 

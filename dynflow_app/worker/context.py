@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from dynflow_app.actions.base import BaseAction
 from dynflow_app.actions.context import ActionRecord
@@ -22,6 +22,9 @@ from dynflow_app.payloads.sealing import scrub, seal, secrets_in, unseal
 from dynflow_app.states import Cause, Phase
 from dynflow_app.worker import sub_plans
 from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.outage import outlasting
+
+T = TypeVar("T")
 
 
 class StepIO(Protocol):
@@ -119,15 +122,16 @@ class StepContext:
 
     def cancel_sub_plans(self) -> None:
         """Those of the step that runs."""
-        sub_plans.cancel_children(self._step)
+        self._outlasting(lambda: sub_plans.cancel_children(self._step))
 
     def sub_plan_counts(self, number: int) -> SubPlanCounts:
         """How far the sub-plans of action `number` are."""
-        return sub_plans.counts(self._run_step(number))
+        return self._outlasting(lambda: sub_plans.counts(self._run_step(number)))
 
     def sub_plan_records(self, number: int) -> Iterator[SubPlanRecord]:
         """The sub-plans of action `number`, by position."""
-        return sub_plans.records(self._run_step(number))
+        step_id = self._outlasting(lambda: self._run_step(number))
+        return sub_plans.records(step_id, self.check_cancelled)
 
     def _run_step(self, number: int) -> int:
         if self._step.phase == Phase.RUN and self._step.action_number == number:
@@ -136,12 +140,15 @@ class StepContext:
             plan=self._step.plan_id, action__number=number, phase=Phase.RUN
         )
 
+    def _outlasting(self, call: Callable[[], T]) -> T:
+        return outlasting(call, self.check_cancelled)
+
     def planned_actions(self, number: int, name: str | None) -> Iterator[ActionRecord]:
         """What the ledger has of the actions that action `number` planned."""
         rows = Action.objects.filter(plan_id=self._step.plan_id, caller_number=number).order_by("number")
         if name is not None:
             rows = rows.filter(name=name)
-        for action in rows.prefetch_related("steps"):
+        for action in self._outlasting(lambda: list(rows.prefetch_related("steps"))):
             run = next((step for step in action.steps.all() if step.phase == "run"), None)
             yield ActionRecord(
                 number=action.number,

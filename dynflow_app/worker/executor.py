@@ -24,6 +24,7 @@ from dynflow_app.states import FLOW_PHASES, Cause, Phase, StepState
 from dynflow_app.worker import asides
 from dynflow_app.worker.context import StepContext, StepIO
 from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.outage import outlasting
 from dynflow_app.worker.outcomes import ParkedError, blank, ended_early, succeeded, timed
 
 Outputs = dict[int, Any] | None
@@ -95,8 +96,8 @@ def _prepare(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO
     set_deadline(invocation)
     context = StepContext(action_class, step, outputs, invocation, io)
     if step.phase == Phase.SKIP:
-        failed = Step.objects.filter(action_id=step.action_id, state=StepState.SKIPPING)
-        context.error = failed.values_list("error", flat=True).first()
+        failed = Step.objects.filter(action_id=step.action_id, state=StepState.SKIPPING).values_list("error", flat=True)
+        context.error = outlasting(failed.first, invocation.check)
     return context, bind(action_class, step.action_number, context)
 
 

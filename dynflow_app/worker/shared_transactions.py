@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import transaction
 
@@ -22,7 +23,7 @@ from dynflow_app.ledger.finalizing import claim_along, load_phase
 from dynflow_app.ledger.recording import record, record_failed_phase
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import ExecutionPlan, Step
-from dynflow_app.models.base import is_outage, ledger_alias
+from dynflow_app.models.base import is_outage, is_transient, ledger_alias, open_session
 from dynflow_app.models.world import World
 from dynflow_app.payloads import arguments
 from dynflow_app.planning import Draft, store_planned
@@ -30,6 +31,7 @@ from dynflow_app.states import DEAF_ALARMS, Alarm, Phase, StepState, StopRequest
 from dynflow_app.worker.context import StepIO
 from dynflow_app.worker.executor import Outputs, execute, known_class
 from dynflow_app.worker.invocation import Invocation
+from dynflow_app.worker.outage import require_connection
 from dynflow_app.worker.outcomes import blank, cancelled, ended_early, failure, handed_back, timed
 
 TOGETHER = 0.05
@@ -69,10 +71,12 @@ class SharedWork:
         began = clock.monotonic()
         works = [self]
         undone: list[tuple[SharedWork, _UndoneError]] = []
+        session = None
         try:
+            session = open_session()
             ended = _together(works, more, undone)
         except Exception as error:
-            ended = _failed(self, error) if len(works) == 1 else _one_by_one(works)
+            ended = _failed(self, error, session) if len(works) == 1 else _one_by_one(works)
         else:  # it is committed: whatever happens from here on must not repeat it
             probes.reached(probes.Probe.SHARED_WORK_COMMITTED)
             for work, why in undone:
@@ -161,18 +165,20 @@ def _together(
 def _one_by_one(works: list[SharedWork]) -> SelfRecorded:
     ended = SelfRecorded()
     for work in works:
+        session = None
         try:
+            session = open_session()
             _add(ended, _together([work], lambda: None, []))
         except Exception as error:
-            _add(ended, _failed(work, error))
+            _add(ended, _failed(work, error, session))
     return ended
 
 
-def _failed(work: SharedWork, error: Exception) -> SelfRecorded:
-    """The end of a step that was alone in a transaction that failed."""
+def _failed(work: SharedWork, error: Exception, session: Any) -> SelfRecorded:
+    """The end of a step that was alone in a transaction of that session, which failed."""
     if isinstance(error, _UndoneError):
         return _left(work, error)
-    if is_outage(error):  # with the database went all that was done
+    if is_transient(error, session):  # with the session went all that was done
         return SelfRecorded([work.step], [handed_back(work.step)])
     # Such as a constraint that is checked at the commit. If the step was taken from us, this is refused; if it was the
     # step itself that did it (it halted its plan, say), that is rolled back, and nobody else would end it.
@@ -223,6 +229,7 @@ def _perform(work: SharedWork) -> list[Outcome]:
         return _finalize(work)
     outcome = execute(work.step, work.outputs, work.invocation, work.io)
     if outcome.state not in (StepState.SUCCESS, StepState.SUSPENDED) or outcome.alarm in DEAF_ALARMS:
+        require_connection()
         raise _UndoneError([outcome])
     return [outcome]
 
@@ -232,6 +239,7 @@ def _finalize(work: SharedWork) -> list[Outcome]:
     for step in load_phase(work.step):
         outcomes.append(execute(step, outputs_for([step]).get(step.plan_id), work.invocation, work.io))
         if outcomes[-1].state is not StepState.SUCCESS:
+            require_connection()
             raise _UndoneError(outcomes)
     probes.reached(probes.Probe.FINALIZE_RETURNED)
     claim_along(outcomes, str(work.world))
@@ -247,7 +255,7 @@ def _plan(work: SharedWork) -> Outcome:
         args, kwargs = arguments.decode(work.step.input)
         draft.make(known_class(work.step), args, kwargs)
     except BaseException as error:
-        if is_outage(error):
+        if is_transient(error):
             raise
         raise _UndoneError([ended_early(work.step, error, started, work.invocation, None, None)]) from error
     store_planned(draft, work.step.action_id)

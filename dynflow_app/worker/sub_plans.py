@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,7 @@ from dynflow_app.payloads.sealing import unseal
 from dynflow_app.planning import Draft, store, store_failures
 from dynflow_app.states import RESTING_PLAN_STATES, PlanResult, PlanState, StepState, StopRequest
 from dynflow_app.triggering import TriggerOptions, plan_row
+from dynflow_app.worker.outage import outlasting
 
 PORTION = 500
 
@@ -50,16 +52,22 @@ class Spawner:
         """Make what may be made. Returns as `RunContext.make_sub_plans`."""
         while True:
             self.check()
-            seen = self._look()
-            round_ = seen.round + self.step.failures
-            most = self.action.concurrency_limit or seen.total
-            if seen.stop_request != StopRequest.NONE:
-                return (1, True) if seen.moving or seen.is_uncounted else (None, True)
-            room = min(self.action.batch_size, most - seen.moving)
-            if room <= 0 or not self._make_some(seen, room, round_):
-                break
+            result = outlasting(self._once, self.check)
             ring(self._effects)
-            self._effects = Effects()
+            if result is not None:
+                return result
+
+    def _once(self) -> tuple[int | None, bool] | None:
+        """One batch; None if there may be more. Begins with a look, so that it can be repeated."""
+        self._effects = Effects()
+        seen = self._look()
+        round_ = seen.round + self.step.failures
+        most = self.action.concurrency_limit or seen.total
+        if seen.stop_request != StopRequest.NONE:
+            return (1, True) if seen.moving or seen.is_uncounted else (None, True)
+        room = min(self.action.batch_size, most - seen.moving)
+        if room > 0 and self._make_some(seen, room, round_):
+            return None
         if not seen.moving and not seen.is_uncounted:
             return None, False
         return (most if room <= 0 and self._is_more_to_do(seen, round_) else 1), False
@@ -214,25 +222,29 @@ def counts(step_id: int) -> SubPlanCounts:
     )  # fmt: skip
 
 
-def records(step_id: int) -> Iterator[SubPlanRecord]:
+def records(step_id: int, check: Callable[[], None]) -> Iterator[SubPlanRecord]:
     """The sub-plans of a step by position, in portions."""
     last = -1
-    while True:
-        portion = list(children(step_id).filter(position__gt=last).order_by("position")[:PORTION])
-        if not portion:
-            return
-        keys = [plan.pk for plan in portion]
-        entries = {row.plan_id: row for row in Action.objects.filter(plan__in=keys, number=1)}
-        failed = Step.objects.filter(plan__in=keys, error__isnull=False).order_by("plan", "-number")
-        errors = dict(failed.values_list("plan", "error"))
-        for plan in portion:
-            entry = entries.get(plan.pk)
-            yield SubPlanRecord(
-                position=plan.position or 0, plan_id=str(plan.pk), state=plan.state, result=plan.result,
-                input=unseal(entry.input) if entry else {}, output=unseal(entry.output) if entry else {},
-                error=plan.error or errors.get(plan.pk),
-            )  # fmt: skip
-        last = portion[-1].position or 0
+    while portion := outlasting(partial(_records, step_id, last), check):
+        yield from portion
+        last = portion[-1].position
+
+
+def _records(step_id: int, after: int) -> list[SubPlanRecord]:
+    plans = list(children(step_id).filter(position__gt=after).order_by("position")[:PORTION])
+    keys = [plan.pk for plan in plans]
+    entries = {row.plan_id: row for row in Action.objects.filter(plan__in=keys, number=1)}
+    failed = Step.objects.filter(plan__in=keys, error__isnull=False).order_by("plan", "-number")
+    errors = dict(failed.values_list("plan", "error"))
+    nothing = Action(input={}, output={})
+    return [
+        SubPlanRecord(
+            position=plan.position or 0, plan_id=str(plan.pk), state=plan.state, result=plan.result,
+            input=unseal(entries.get(plan.pk, nothing).input), output=unseal(entries.get(plan.pk, nothing).output),
+            error=plan.error or errors.get(plan.pk),
+        )
+        for plan in plans
+    ]  # fmt: skip
 
 
 def cancel_children(step: Claimed) -> None:

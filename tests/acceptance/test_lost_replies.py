@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from dynflow_app.models import World, WorldKind
+from dynflow_app.models import SubPlans, World, WorldKind
 from dynflow_app.states import PlanResult, StepState
 from dynflow_app.triggering import trigger
 from tests.acceptance.test_crashes import FAST
@@ -15,6 +15,7 @@ from tests.proxy import Proxy
 from tests.support import ManageProcess, Processes, wait_until
 from tests.testapp.actions import LockedCampaign
 from tests.testapp.journal import Journal
+from tests.testapp.many import LimitedParent
 from tests.testapp.whole import WakesItself
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
@@ -59,6 +60,26 @@ def test_whatever_reply_is_lost_each_effect_takes_place_once(
     assert len(database_proxy.swallowed) >= 2
     assert set(Counter(journal.lines).values()) == {1}
     assert not plan.steps.exclude(state=StepState.SUCCESS).exists()
+
+
+@pytest.mark.parametrize("pattern", [b"dynflow_turn_1", b"COMMIT"])
+def test_whatever_reply_is_lost_each_sub_plan_is_made_and_counted_once(
+    processes: Processes, journal: Journal, database_proxy: Proxy, pattern: bytes
+) -> None:
+    # given a parent that is woken again and again to make some more of its sub-plans
+    processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=SETTINGS)
+    worker_behind(database_proxy, processes, ACTIONS_MODULE="many")
+
+    # when replies to its worker get lost
+    database_proxy.swallow(pattern, times=8)
+    plan = trigger(LimitedParent, names=[f"c{number}" for number in range(40)], limit=5)
+
+    # then each of them has run once, and the parent has heard of all
+    assert plan.wait(timeout=60).result == PlanResult.SUCCESS
+    assert len(database_proxy.swallowed) >= 2
+    row = SubPlans.objects.get(step__plan=plan)
+    assert (row.made, row.success, row.ended) == (40, 40, 40)
+    assert set(Counter(line for line in journal.lines if line.startswith("run")).values()) == {1}
 
 
 def worker_behind(proxy: Proxy, processes: Processes, **settings: str) -> ManageProcess:
