@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dynflow_app import transport
 from dynflow_app.actions.resource import close_resources
 from dynflow_app.conf import settings
+from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import World
 from dynflow_app.orchestrator.service import Orchestrator
 from dynflow_app.worker.pump import Pump
@@ -33,7 +34,8 @@ class InProcessExecutor:
         orchestrator.start()
         poll.start()
         try:
-            self._pump.run()
+            with guarded_sessions(self._pump.world.pk):
+                self._pump.run()
         finally:
             self._stop.set()
             orchestrator.join(timeout=settings.WORKER_STOP_TIMEOUT)

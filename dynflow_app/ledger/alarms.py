@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
+from datetime import timedelta
 from uuid import UUID
 
 from django.db.models import Model
@@ -39,6 +41,13 @@ def wake(most: int) -> list[BecameReady]:
     )"""  # noqa: S608 - names are ours
     cause = "CASE WHEN alarm IN ('wake', 'event', 'timeout') THEN alarm ELSE cause END"
     return make_ready(due, [], frm=StepState.SUSPENDED, cause=cause)
+
+
+def put_off(step_ids: Collection[int], seconds: float) -> None:
+    """Find these late starts again later: their plans are in somebody's hands."""
+    if step_ids:
+        late = Step.objects.filter(pk__in=step_ids, alarm=Alarm.START, state=StepState.READY)
+        late.update(alarm_at=Now() + timedelta(seconds=seconds))
 
 
 def late_starts(most: int) -> dict[UUID, list[int]]:

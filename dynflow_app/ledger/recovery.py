@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from django.db import DatabaseError
 from django.db.models import Count, Q
 
+from dynflow_app.ledger.blocked import free_plans
 from dynflow_app.ledger.concluding import announce_effects, ring
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.recording import record
 from dynflow_app.messages import EndedAs, Outcome
 from dynflow_app.models import Step, Ticket, World
+from dynflow_app.models.base import is_victim
 from dynflow_app.payloads.errors import as_error
 from dynflow_app.states import StepState
 
@@ -50,11 +53,19 @@ def reclaim_all(
     started: Container[int] = EVERYTHING,
 ) -> Reclaimed:
     """Take all running steps of a world that is gone, a portion in each `transaction`; rings for each, and returns
-    how many there were. Raises what the database raises; what was taken until then is taken."""
+    how many there were. Steps of plans that somebody else has locked are left, for a later call. Raises what the
+    database raises; what was taken until then is taken."""
     total = Reclaimed()
+    waits = True
     while True:
-        with transaction():
-            part = reclaim(world.pk, worker=str(world), started=started)
+        try:
+            with transaction():
+                part = reclaim(world.pk, worker=str(world), started=started, waits=waits)
+        except DatabaseError as error:
+            if not waits or not is_victim(error):
+                raise
+            waits = False
+            continue
         ring(part.effects)
         announce_effects(part.effects)
         total.lost += part.lost
@@ -64,15 +75,24 @@ def reclaim_all(
 
 
 def reclaim(
-    world_id: UUID, *, worker: str, started: Container[int] = EVERYTHING, only: Collection[int] | None = None
+    world_id: UUID,
+    *,
+    worker: str,
+    started: Container[int] = EVERYTHING,
+    only: Collection[int] | None = None,
+    waits: bool = True,
 ) -> Reclaimed:
     """Take the running steps of a world, at most ``BATCH`` of them; in the caller's transaction.
 
-    `started` holds the ids of the steps whose user code may have begun (default: all), `only` those to take at all.
+    `started` holds the ids of the steps whose user code may have begun (default: all), `only` those to take at all. If
+    it `waits` not, steps are left whose plans somebody else has locked.
     """
     tickets = Ticket.objects.filter(world=world_id).order_by("step")
     if only is not None:
         tickets = tickets.filter(step__in=only)
+    if not waits:
+        free = free_plans(set(tickets.values_list("step__plan", flat=True)))
+        tickets = tickets.filter(step__plan__in=free)
     steps = Step.objects.filter(pk__in=list(tickets.values_list("step", flat=True)[:BATCH]), state=StepState.RUNNING)
     counted = steps.annotate(losses=Count("attempts", filter=Q(attempts__ended_as=EndedAs.LOST)))
     outcomes = [_outcome(step, step.id in started) for step in counted]

@@ -93,8 +93,12 @@ def is_transient(error: BaseException, session: Any = None) -> bool:
     """
     if not is_outage(error):
         return False
-    is_victim = getattr(error.__cause__, "sqlstate", None) in _VICTIM
-    return is_victim or is_session_lost(session) or not is_postgresql(ledger_connection())
+    return is_victim(error) or is_session_lost(session) or not is_postgresql(ledger_connection())
+
+
+def is_victim(error: BaseException) -> bool:
+    """Whether the server ended the transaction for the sake of others, whose locks it needed."""
+    return isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) in _VICTIM
 
 
 _VICTIM = ("40P01", "40001", "55P03")

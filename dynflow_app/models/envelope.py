@@ -6,7 +6,7 @@ A timer is an envelope that is due later; it survives whatever is stopped in bet
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +45,10 @@ class EnvelopeQuerySet(LedgerQuerySet["Envelope"]):
     def due(self) -> EnvelopeQuerySet:
         """Envelopes whose time has come, by the database's clock, the longest due first."""
         return self.filter(due_at__lte=Now()).order_by("due_at", "id")
+
+    def put_off(self, seconds: float) -> int:
+        """Read them later; returns how many."""
+        return self.update(due_at=Now() + timedelta(seconds=seconds))
 
     def take(self, limit: int) -> list[Envelope]:
         """The first `limit` of these, locked until the transaction ends; those locked by others are left out."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db.models import Exists, OuterRef
 
-from dynflow_app import control
+from dynflow_app import clock, control
+from dynflow_app.ledger.blocked import SHORTEST_PAUSE, free_plans
 from dynflow_app.ledger.families import end_many
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, HistoryEntry
@@ -26,15 +29,18 @@ def end_children(envelope: Envelope) -> None:
     living = ExecutionPlan.objects.live().filter(parent_step__plan=envelope.plan_id).order_by("pk")
     request = _REQUESTS.get(envelope.kind)
     if request is None:
-        portion = list(living.values_list("pk", flat=True)[:MOST_HALTED])
+        found = list(living.values_list("pk", flat=True)[:MOST_HALTED])
+        portion = free_plans(found)
         control.in_bulk(control.halt, ExecutionPlan.objects.filter(pk__in=portion), by=actor, reason=_REASON)
-        is_more = len(portion) == MOST_HALTED
+        is_more = len(found) == MOST_HALTED
     else:
         # One that answers a cancel takes its time, and needs not be asked again.
         asked = HistoryEntry.objects.filter(plan=OuterRef("pk"), verb=str(request), actor=actor)
         living = living.exclude(parent_step__stop_request=StopRequest.NONE).exclude(Exists(asked))
-        portion = list(living.values_list("pk", flat=True)[:PORTION])
+        found = list(living.values_list("pk", flat=True)[:PORTION])
+        portion = free_plans(found)
         end_many(portion, request, by=actor, reason=_REASON)
-        is_more = len(portion) == PORTION
-    if is_more:
-        Envelope.objects.send(EnvelopeKind(envelope.kind), [envelope.plan_id])
+        is_more = len(found) == PORTION
+    if is_more or len(portion) < len(found):
+        later = None if portion else clock.now() + timedelta(seconds=SHORTEST_PAUSE)
+        Envelope.objects.send(EnvelopeKind(envelope.kind), [envelope.plan_id], due_at=later)

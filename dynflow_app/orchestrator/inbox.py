@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynflow_app import probes
+from dynflow_app import clock, probes
 from dynflow_app.exceptions import LostLeadershipError
 from dynflow_app.ledger import sub_plans
+from dynflow_app.ledger.blocked import free_plans, pause_after
 from dynflow_app.ledger.concluding import announce_effects, conclude, ring
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.messages import EnvelopeKind
 from dynflow_app.models import Envelope, ExecutionPlan, Term
-from dynflow_app.models.base import is_outage
+from dynflow_app.models.base import is_outage, is_victim
 from dynflow_app.models.envelope import EnvelopeQuerySet
 from dynflow_app.orchestrator import advance, family, unlocking
 from dynflow_app.payloads.errors import describe
 from dynflow_app.signals import announce, orchestration_failed
 
 BATCH = 500
+MOST_SECONDS = 2.0
+"""After which envelopes that are read one by one are left for the next turn: the lease has to be renewed."""
 
 
 def run_once(term: Term) -> int:
@@ -36,8 +39,10 @@ def _decide(term: Term) -> int:
             if not envelopes:
                 return 0
             _act(envelopes, effects)
-    except Exception as error:  # one of the plans is poison: find it, keep the others going
-        if isinstance(error, LostLeadershipError) or is_outage(error):
+    except Exception as error:  # one of the plans is poison, or in somebody's hands: find it, keep the others going
+        if is_victim(error) and (blocked := _put_off_blocked()):
+            return blocked
+        if isinstance(error, LostLeadershipError) or (is_outage(error) and not is_victim(error)):
             raise
         return _act_singly(term)
     _committed(effects)
@@ -76,14 +81,36 @@ def _unlock(envelopes: Sequence[Envelope]) -> None:
         unlocking.unlock(plan_ids)
 
 
+def _put_off_blocked() -> int:
+    """Envelopes about plans that somebody else has locked are read later; returns how many."""
+    envelopes = list(_decisions()[:BATCH])
+    free = free_plans({envelope.plan_id for envelope in envelopes})
+    blocked = [envelope for envelope in envelopes if envelope.plan_id not in free]
+    _put_off(blocked)
+    return len(blocked)
+
+
+def _put_off(blocked: Sequence[Envelope]) -> None:
+    if blocked:
+        oldest = min(envelope.created_at for envelope in blocked)
+        keys = [envelope.pk for envelope in blocked]
+        Envelope.objects.filter(pk__in=keys).put_off(pause_after((clock.now() - oldest).total_seconds()))
+
+
 def _act_singly(term: Term) -> int:
     envelopes = list(_decisions()[:BATCH])
+    began = clock.monotonic()
     for envelope in envelopes:
+        if clock.monotonic() - began > MOST_SECONDS:
+            break
         effects = Effects()
         try:
             with term.transaction():
                 _act([envelope], effects)
         except Exception as error:
+            if is_victim(error):
+                _put_off([envelope])
+                continue
             if isinstance(error, LostLeadershipError) or is_outage(error):
                 raise
             _set_aside(term, envelope, error)

@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from dynflow_app import probes
 from dynflow_app.conf import settings
 from dynflow_app.ledger.recovery import reclaim_all
+from dynflow_app.ledger.sessions import end_sessions_of
 from dynflow_app.models import Term, Ticket, World
 from dynflow_app.signals import announce, world_invalidated
 from dynflow_app.states import WorldState
@@ -67,6 +68,8 @@ class Recovery:
         with term.transaction():
             moved = World.objects.filter(pk=world.pk, heartbeat_at__lte=world.heartbeat_at).invalidate()
         probes.reached(probes.Probe.WORLD_INVALIDATED)
+        if moved:
+            end_sessions_of(world.pk)
         return moved
 
     def _reclaim_all(self, term: Term, world: World) -> int:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from dynflow_app import clock, transport
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import LostLeadershipError
+from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import Term
-from dynflow_app.models.base import is_outage
+from dynflow_app.models.base import is_outage, is_victim
 from dynflow_app.orchestrator import inbox, recovery, schedules, sweep, timers
 from dynflow_app.orchestrator.leading import Leader
-from dynflow_app.processes.registration import guard_sessions
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.transport.base import TransportError
 
@@ -41,7 +42,7 @@ class Duty:
     def run_if_due(self, term: Term) -> None:
         """Do it if its time has come."""
         if clock.monotonic() >= self._due:
-            self._run_once(term)
+            _patiently(self._run_once, term)
             self._due = clock.monotonic() + self._interval
 
 
@@ -57,7 +58,10 @@ class Orchestrator:
 
     def run(self) -> bool:
         """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
-        guard_sessions()
+        with guarded_sessions(longest=settings.LEASE):  # so that it has no locks when somebody else may lead
+            return self._serve()
+
+    def _serve(self) -> bool:
         backoff = Backoff()
         try:
             while not self._stop.is_set():
@@ -70,9 +74,12 @@ class Orchestrator:
                 except TransportError as error:
                     backoff.wait("Redis", error, self._stop)
                 except (DatabaseError, InterfaceError) as error:
-                    if not is_outage(error):
+                    if is_victim(error):  # of a lock on the row that says who leads
+                        backoff.wait("a lock of somebody else", error, self._stop)
+                    elif is_outage(error):
+                        self._database_away(error, backoff)
+                    else:
                         raise
-                    self._database_away(error, backoff)
         finally:
             self._leader.step_down("stopped")
             connections.close_all()
@@ -129,4 +136,17 @@ def _act(term: Term, due: timers.Due) -> int:
         (due.limits, timers.fire_limits),
         (due.schedules, schedules.run_once),
     )
-    return sum(act(term) for seconds, act in kinds if timers.is_due(seconds))
+    return sum(_patiently(act, term) for seconds, act in kinds if timers.is_due(seconds))
+
+
+def _patiently(act: Callable[[Term], Any], term: Term) -> int:
+    """What `act` returns if it is a number; zero if somebody else had a lock that it needs, so that it is left for
+    later, and whatever else is due goes on."""
+    try:
+        done = act(term)
+    except DatabaseError as error:
+        if not is_victim(error):
+            raise
+        _log.warning("left for later: %s", str(error).strip(), extra={"action": "blocked"})
+        return 0
+    return done if isinstance(done, int) else 0

@@ -11,11 +11,12 @@ from uuid import UUID
 
 from dynflow_app import probes
 from dynflow_app.ledger import alarms, limits
+from dynflow_app.ledger.blocked import SHORTEST_PAUSE, free_plans
 from dynflow_app.ledger.concluding import announce_effects, conclude, ring
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.steps import fail
 from dynflow_app.messages import Outcome
-from dynflow_app.models import Envelope, ExecutionPlan, Limit, Schedule, Step, Term
+from dynflow_app.models import Envelope, Limit, Schedule, Step, Term
 from dynflow_app.payloads.errors import as_error
 from dynflow_app.states import Alarm, StepState
 
@@ -85,8 +86,9 @@ def _expire(term: Term, late: Mapping[UUID, Collection[int]]) -> None:
     """These steps fail, unless somebody claimed them meanwhile; others may take their place in a limit."""
     effects = Effects()
     with term.transaction():
-        list(ExecutionPlan.objects.filter(id__in=late).lock().values_list("id"))
-        steps = Step.objects.filter(id__in=[pk for pks in late.values() for pk in pks], alarm=Alarm.START)
+        free = free_plans(late)
+        alarms.put_off([pk for plan, pks in late.items() if plan not in free for pk in pks], SHORTEST_PAUSE)
+        steps = Step.objects.filter(id__in=[pk for plan in free for pk in late[plan]], alarm=Alarm.START)
         keys = steps.values_list("limit_key", flat=True)
         effects.limits.update(key for key in keys if key is not None)
         effects.failed = [_late_outcome(step) for step in fail(steps, _LATE)]

@@ -8,11 +8,8 @@ import socket
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
@@ -20,13 +17,10 @@ from dynflow_app import __version__
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError, SchemaOutdatedError
 from dynflow_app.models import Ticket, World, WorldKind
-from dynflow_app.models.base import is_postgresql, ledger_alias, ledger_connection
+from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
 
 _log = logging.getLogger("dynflow_app.processes")
-
-IDLE_IN_TRANSACTION_LIMIT = "5s"
-_GUARD = "dynflow_app.guard_sessions"
 
 
 def register(kind: WorldKind, queues: Sequence[str] = (), pid: int | None = None) -> World:
@@ -72,21 +66,6 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def guard_sessions() -> None:
-    """From now on, let PostgreSQL end this thread's session if its process is stopped inside a transaction: its locks
-    would block whoever takes over. Only for threads that run no user code."""
-    thread = threading.get_ident()
-
-    def guard(connection: BaseDatabaseWrapper, **_: Any) -> None:
-        if is_postgresql(connection) and threading.get_ident() == thread:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_LIMIT}'")
-
-    connection_created.disconnect(dispatch_uid=_GUARD)  # a forked child has its parent's
-    connection_created.connect(guard, weak=False, dispatch_uid=_GUARD)
-    ledger_connection().close()
 
 
 class Heartbeat:

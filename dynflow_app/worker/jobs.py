@@ -9,6 +9,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from dynflow_app import clock, transport
 from dynflow_app.actions.resource import close_resources, close_resources_if_forked
+from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import WorldKind
 from dynflow_app.models.base import is_outage
 from dynflow_app.processes.registration import Heartbeat, register, require_no_other_way, take_leave
@@ -48,7 +49,8 @@ def _drain(queue: str) -> int:
     heartbeat.start()
     pump = Pump(world, [queue])
     try:
-        done = pump.run(burst=True, until=clock.monotonic() + SLICE)
+        with guarded_sessions(world.pk):
+            done = pump.run(burst=True, until=clock.monotonic() + SLICE)
         if pump.left_something:
             bell.ring_queues({queue: 1})
         return done

@@ -23,9 +23,10 @@ from dynflow_app.ledger.concluding import announce_effects
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.messages import Claimed, Outcome
 from dynflow_app.models import World
-from dynflow_app.models.base import is_outage, ledger_connection
+from dynflow_app.models.base import is_outage, is_victim, ledger_connection
 from dynflow_app.processes.waiting import Backoff
 from dynflow_app.worker.appetite import Appetite
+from dynflow_app.worker.aside import Aside
 from dynflow_app.worker.bell import Bell
 from dynflow_app.worker.comparison import Comparison
 from dynflow_app.worker.hand import Hand
@@ -72,6 +73,7 @@ class Pump:
         self._may_end = may_end
         self._grace = grace
         self._unwritten = Written()
+        self._aside = Aside()
         self._stopping = threading.Event()
         self._stopping_since = 0.0
         self._more = True
@@ -103,23 +105,33 @@ class Pump:
         """
         if not burst:  # a burst ends when nothing is ready, so it has no use for a bell
             self._bell.start()
-        backoff = Backoff()
         try:
-            while not self._is_over(burst, until):
-                try:
-                    self._turn()
-                    backoff.reset()
-                except (DatabaseError, InterfaceError) as error:
-                    if not is_outage(error):
-                        raise
-                    self._comparison.doubt()
-                    ledger_connection().close()
-                    backoff.wait("the database", error, None if self._hand else self._stopping)
+            self._work(burst, until)
         finally:
             self._stopping.set()
             self._bell.stop()
             self._hand.stop()
         return self.recorded
+
+    def _work(self, burst: bool, until: float | None) -> None:
+        backoff = Backoff()
+        while not self._is_over(burst, until):
+            try:
+                self._turn()
+                backoff.reset()
+            except (DatabaseError, InterfaceError) as error:
+                if is_victim(error):
+                    self._unwritten.outcomes = self._aside.sort_out(self._unwritten.outcomes)
+                    _log.warning(
+                        "%s waited for a lock of somebody else: %s", self.world, str(error).strip(),
+                        extra={"action": "blocked", "aside": len(self._aside)},
+                    )  # fmt: skip
+                elif is_outage(error):
+                    self._comparison.doubt()
+                    ledger_connection().close()
+                    backoff.wait("the database", error, None if self._hand else self._stopping)
+                else:
+                    raise
 
     # --- one turn --------------------------------------------------------------------------------------------
 
@@ -136,6 +148,7 @@ class Pump:
         if self._stopping.is_set():
             self._unwritten.outcomes += self._hand.withdraw()
         self._gather()
+        self._unwritten.outcomes += self._aside.due()
         if self._comparison.is_due:
             self._compare()
         if self._hand and self._stop_requests.is_due():
@@ -177,7 +190,7 @@ class Pump:
             self._accept(item)
             if deadline is None:
                 deadline = clock.monotonic() + max(GATHER, min(self._recorder.seconds, LONGEST_GATHER))
-            if len(self._unwritten.outcomes) >= len(self._hand):
+            if len(self._unwritten.outcomes) + len(self._aside) >= len(self._hand):
                 deadline = 0.0  # nothing is running that would be worth waiting for
             idle = False
 
@@ -211,7 +224,7 @@ class Pump:
         if self._stopping.is_set():
             return 0
         coroutines = self._hand.coroutines
-        blocking = len(self._hand) - len(self._unwritten.outcomes) - coroutines
+        blocking = len(self._hand) - len(self._unwritten.outcomes) - len(self._aside) - coroutines
         return self._appetite.room(blocking=blocking, coroutines=coroutines, slots=self._hand.started.room)
 
     def _compare(self) -> None:

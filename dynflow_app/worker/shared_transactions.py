@@ -21,6 +21,7 @@ from dynflow_app.ledger.claiming import outputs_for
 from dynflow_app.ledger.effects import Effects
 from dynflow_app.ledger.finalizing import claim_along, load_phase
 from dynflow_app.ledger.recording import record, record_failed_phase
+from dynflow_app.ledger.sessions import guard_shared_transaction
 from dynflow_app.messages import Claimed, EndedAs, Outcome
 from dynflow_app.models import ExecutionPlan, Step
 from dynflow_app.models.base import is_outage, is_transient, ledger_alias, open_session
@@ -145,6 +146,7 @@ def _together(
     ended = SelfRecorded()
     outcomes: list[Outcome] = []
     with transaction.atomic(using=ledger_alias()):
+        guard_shared_transaction(works[0].world.pk)
         outcomes += _perform(works[0])
         while len(works) < MOST_TOGETHER and clock.monotonic() < until and (work := more()) is not None:
             works.append(work)

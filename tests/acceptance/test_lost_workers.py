@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -18,6 +19,7 @@ from tests.acceptance.test_crashes import FAST
 from tests.support import Processes, wait_until
 from tests.testapp.actions import SlowRows, SlowRowsThatMayBeRepeated
 from tests.testapp.journal import Journal
+from tests.testapp.sharing import Writes, written
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
 
@@ -136,3 +138,25 @@ def child_of(worker: int) -> int:
     below = {process.pid for process in psutil.Process(worker).children(recursive=True)}
     (pid,) = World.objects.filter(kind=WorldKind.WORKER, pid__in=below).values_list("pid", flat=True)
     return int(pid)
+
+
+def test_a_host_that_freezes_inside_a_transaction_keeps_nobody_from_the_plan(
+    processes: Processes, journal: Journal
+) -> None:
+    # given a worker that stops before the commit of an atomic step, with all its processes
+    settings = json.dumps({**json.loads(FAST), "ACTIONS_MODULE": "sharing"})
+    processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
+    frozen = processes.manage(
+        "rqworker", "default", DYNFLOW_SETTINGS=settings, DYNFLOW_PROBES="outcomes_written=stop@1"
+    )
+    wait_until(World.objects.filter(kind=WorldKind.WORKER).exists, describe="the worker listens")
+    plan = trigger(Writes, ["a"])
+    child = psutil.Process(child_of(frozen.pid))
+    wait_until(lambda: child.status() == psutil.STATUS_STOPPED, describe="it stops")
+    os.killpg(frozen.pid, signal.SIGSTOP)
+
+    # when another one is there, then it does that step, and need not wait until the first one wakes
+    processes.manage("rqworker", "default", DYNFLOW_SETTINGS=settings)
+    assert plan.wait(timeout=30).result == PlanResult.SUCCESS
+    assert child.status() == psutil.STATUS_STOPPED
+    assert written() == Counter(["a"])

@@ -194,8 +194,8 @@ def test_a_paused_plan_without_errors_only_has_to_be_resumed(in_process: None) -
 
 
 def test_a_plan_that_starts_later_waits_for_nothing_else() -> None:
-    plan = PlanFactory(state="planned")
-    Envelope.objects.create(kind="planned", plan=plan, due_at=ago(hours=-3.2))
+    plan = PlanFactory(state="planned", start_at=ago(hours=-3.2))
+    Envelope.objects.create(kind="planned", plan=plan, due_at=plan.start_at)
 
     finding = only(plan)
     assert finding.code == FindingCode.STARTS_LATER

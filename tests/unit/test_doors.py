@@ -14,10 +14,6 @@ from tests.support import REPOSITORY
 PACKAGE = REPOSITORY / "dynflow_app"
 OWNERS = ("models", "ledger", "migrations")
 """Packages that speak to the database in its own words."""
-CURSORS = {
-    "processes/registration.py": "sets a parameter of the session, which is no query about the ledger",
-}
-"""Other modules that use a cursor, and why."""
 BEGINS_LIKE_SQL = re.compile(r"^\s*(SELECT|UPDATE|INSERT INTO|DELETE FROM|WITH RECURSIVE|WITH \w+ AS)\b")
 SETS_STATE = re.compile(r"\bSET\s+state\s*=")
 GUARDS = frozenset({"require_legal", "_move", "ready_sql", "make_ready", "make_these_ready"})
@@ -119,22 +115,16 @@ def test_only_models_and_ledger_speak_sql(name: str) -> None:
     tree = tree_of(name)
 
     # then it asks the database for no cursor
-    if name not in CURSORS:
-        cursors = [
-            f"{name}:{node.lineno}"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr in ("cursor", "Cursor")
-        ]
-        assert cursors == []
+    cursors = [
+        f"{name}:{node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("cursor", "Cursor")
+    ]
+    assert cursors == []
 
     # and has no statement, either
     statements = [f"{name}:{line} {text[:60]}" for line, text in texts_of(tree) if BEGINS_LIKE_SQL.match(text)]
     assert statements == []
-
-
-@pytest.mark.parametrize("name", sorted(CURSORS))
-def test_no_exception_is_kept_that_nobody_needs(name: str) -> None:
-    assert any(isinstance(node, ast.Attribute) and node.attr == "cursor" for node in ast.walk(tree_of(name)))
 
 
 # --- (b) states ----------------------------------------------------------------------------------------------------

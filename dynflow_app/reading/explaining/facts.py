@@ -31,6 +31,7 @@ from django.db.models.functions import Coalesce, Left, Now, RowNumber
 
 from dynflow_app import transport
 from dynflow_app.conf import settings
+from dynflow_app.ledger.blocked import blocker
 from dynflow_app.models import (
     Attempt,
     Envelope,
@@ -75,9 +76,12 @@ class Facts:
     state: str
     is_frozen: bool
     is_waiting: bool
+    start_at: datetime | None
     has_locks: bool
     error_class: str | None
     error_message: str | None
+    blocker: dict[str, Any] | None
+    """The session that has locked the row of the plan: pid, application, seconds."""
     now: datetime
 
     @property
@@ -199,8 +203,8 @@ def look(plan_id: UUID) -> Facts | None:
     """Begin a look at a plan; None if it is gone."""
     row = (
         ExecutionPlan.objects.filter(pk=plan_id)
-        .values_list("id", "action", "state", "is_frozen", "is_waiting", "has_locks")
-        .annotate(**_ERROR, now=Now())
+        .values_list("id", "action", "state", "is_frozen", "is_waiting", "start_at", "has_locks")
+        .annotate(**_ERROR, blocker=blocker(), now=Now())
         .first()
     )
     return None if row is None else Facts(*row)

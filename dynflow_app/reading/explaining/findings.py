@@ -24,6 +24,7 @@ class FindingCode(StrEnum):
     THROTTLED = "throttled"
     LOCK_WAITS = "lock_waits"
     WORKER_LOST = "worker_lost"
+    ROW_LOCKED = "row_locked"
     WORKER_STUCK = "worker_stuck"
     STOPPING = "stopping"
     CLASS_MISSING = "class_missing"

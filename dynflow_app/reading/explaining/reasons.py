@@ -23,6 +23,7 @@ def reasons(facts: Facts) -> Iterator[Finding]:
         yield from queues(facts)
         yield from _skipping(facts)
         return
+    yield from _row_locked(facts)
     later = list(_not_yet(facts))
     if later:
         yield from later
@@ -41,6 +42,21 @@ def reasons(facts: Facts) -> Iterator[Finding]:
 # --- the plan ----------------------------------------------------------------------------------------------------
 
 
+def _row_locked(facts: Facts) -> Iterator[Finding]:
+    blocker = facts.blocker
+    if blocker is not None:
+        pid, application, age = blocker["pid"], blocker["application"], timedelta(seconds=blocker["seconds"])
+        name = f", {application!r}" if application else ""
+        yield Finding(
+            code=FindingCode.ROW_LOCKED,
+            message=f"A database session (pid {pid}{name}) has locked the row of this plan, in a transaction "
+            f"that began {span(age)} ago; nobody else can change the plan.",
+            remedy=f"Let that transaction end, or end the session: SELECT pg_terminate_backend({pid}). Then the plan "
+            "goes on by itself.",
+            since=facts.now - age,
+        )
+
+
 def _not_yet(facts: Facts) -> Iterator[Finding]:
     if facts.state not in (PlanState.SCHEDULED, PlanState.PLANNED):
         return
@@ -50,10 +66,10 @@ def _not_yet(facts: Facts) -> Iterator[Finding]:
             message="The plan is frozen, so it does not start.",
             remedy="Let it start: control.unfreeze(plan).",
         )
-    if facts.due_at is not None and facts.due_at > facts.now:
+    if facts.start_at is not None and facts.start_at > facts.now:
         yield Finding(
             code=FindingCode.STARTS_LATER,
-            message=f"The plan starts at {exactly(facts.due_at)}, {due(facts.due_at, facts.now)}.",
+            message=f"The plan starts at {exactly(facts.start_at)}, {due(facts.start_at, facts.now)}.",
             remedy="Wait, or cancel it (control.cancel) and trigger it again without start_at.",
         )
     if facts.state == PlanState.SCHEDULED:

@@ -28,12 +28,12 @@ from dynflow_app.actions.resource import close_resources
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError
 from dynflow_app.ledger.recovery import reclaim_all
+from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import World, WorldKind
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
 from dynflow_app.processes.parent_death import die_with_parent, is_orphan
 from dynflow_app.processes.registration import (
-    guard_sessions,
     register,
     require_no_other_way,
     require_schema,
@@ -84,7 +84,10 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until a SIGTERM, or with burst until every child has ended by itself."""
         self._handle_signals()
-        guard_sessions()
+        with guarded_sessions():
+            self._supervise()
+
+    def _supervise(self) -> None:
         self._wait_for_ledger()
         while not self._is_over():
             try:
@@ -262,14 +265,14 @@ def _child_main(world: World, queues: list[str], started: StartedSteps, burst: b
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         transport.reset()
-        guard_sessions()
         if is_first:  # a test breaks one child; its successors are sound
             probes.install_from_environment()
         pump = Pump(world, queues, started=started, may_end=True)
         os.register_at_fork(after_in_child=_restore_signals)
         signal.signal(signal.SIGTERM, lambda *_: pump.stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        pump.run(burst=burst)
+        with guarded_sessions(world.pk):
+            pump.run(burst=burst)
         close_resources()
         code = 0
     except BaseException:
