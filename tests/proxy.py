@@ -58,6 +58,10 @@ class Proxy:
         """Pass nothing on any more, in either direction, and say nothing about it: a black hole."""
         self._call(self._passes.clear)
 
+    def forget(self) -> None:
+        """Pass nothing on any more for those that are connected, and say nothing about it; others come after them."""
+        self._call(self._forget)
+
     def release(self) -> None:
         """Pass on what was held, and all that follows."""
         self._call(self._passes.set)
@@ -90,12 +94,18 @@ class Proxy:
         self._listens.set()
         await self._ends.wait()
         server.close()
+        self._passes.set()
         self._cut()
         while self._links:
             await asyncio.sleep(0.001)
 
+    def _forget(self) -> None:
+        for link in self._links:
+            link.passes = asyncio.Event()
+
     def _cut(self) -> None:
         for link in list(self._links):
+            link.passes.set()
             link.cut()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,6 +130,7 @@ class Proxy:
     async def _ask(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65_536):
             await self._passes.wait()
+            await link.passes.wait()
             if self._swallows and self._pattern in data:
                 self._swallows -= 1
                 link.question = data
@@ -128,6 +139,7 @@ class Proxy:
     async def _answer(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65_536):
             await self._passes.wait()
+            await link.passes.wait()
             if link.question is None:
                 link.asker.write(data)
             elif READY in data[-6:]:
@@ -143,6 +155,8 @@ class _Link:
         self.questions: asyncio.StreamWriter | None = None
         self.question: bytes | None = None
         """That of which the answer is to be lost."""
+        self.passes = asyncio.Event()
+        self.passes.set()
 
     def send(self, data: bytes) -> None:
         if self.questions is not None:

@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 from django.db.backends.signals import connection_created
 
+from dynflow_app.ledger import silence
 from dynflow_app.models.base import execute, is_postgresql, ledger_alias, ledger_connection
 
 _log = logging.getLogger("dynflow_app.ledger")
@@ -42,6 +43,7 @@ def guarded_sessions(world_id: UUID | None = None, longest: float | None = None)
 
     def guard(connection: Any, **_: Any) -> None:  # a BaseDatabaseWrapper; only that of PostgreSQL knows its version
         if connection.alias == ledger_alias() and is_postgresql(connection) and threading.get_ident() == thread:
+            silence.watch(connection.connection)
             with connection.cursor() as cursor:
                 _limit(cursor, LOCK_TIMEOUT, IDLE_IN_TRANSACTION_LIMIT, world_id, is_local=False)
                 if longest is not None:
@@ -51,14 +53,17 @@ def guarded_sessions(world_id: UUID | None = None, longest: float | None = None)
     connection_created.disconnect(dispatch_uid=key)  # a forked child has its parent's
     connection_created.connect(guard, weak=False, dispatch_uid=key)
     connection = ledger_connection()
-    if connection.connection is not None:
-        guard(connection)
+    if is_postgresql(connection):
+        silence.ask_for_patience()
+        if connection.connection is not None:
+            guard(connection)
     try:
         yield
     finally:
         connection_created.disconnect(dispatch_uid=key)
         if connection.connection is not None and is_postgresql(connection):
-            with suppress(DatabaseError, InterfaceError):
+            with suppress(DatabaseError, InterfaceError, AttributeError):
+                del connection.connection.wait  # that of the class is behind it
                 execute("SELECT set_config(name, reset_val, false) FROM pg_settings WHERE name = ANY(%s)", [_GUARDS])
 
 

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from dynflow_app import __version__
 from dynflow_app.conf import settings
 from dynflow_app.exceptions import DynflowError, SchemaOutdatedError
+from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import Ticket, World, WorldKind
 from dynflow_app.models.base import ledger_alias
 from dynflow_app.processes.memory import resident_bytes
@@ -92,6 +93,10 @@ class Heartbeat:
         _log.warning("%s is back: it had been declared dead", self.world, extra={"action": "world_back"})
 
     def _run(self) -> None:
+        with guarded_sessions():
+            self._beat_until_stopped()
+
+    def _beat_until_stopped(self) -> None:
         try:
             while not self._stop.wait(settings.HEARTBEAT_INTERVAL):
                 try:

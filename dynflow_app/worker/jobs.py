@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 
 from django.db import DatabaseError, InterfaceError, connections
+from rq import get_current_job
 
 from dynflow_app import clock, transport
 from dynflow_app.actions.resource import close_resources, close_resources_if_forked
 from dynflow_app.ledger.sessions import guarded_sessions
 from dynflow_app.models import WorldKind
 from dynflow_app.models.base import is_outage
+from dynflow_app.processes.parent_death import die_with_parent, is_orphan
 from dynflow_app.processes.registration import Heartbeat, register, require_no_other_way, take_leave
 from dynflow_app.transport.rq import RqTransport
 from dynflow_app.worker.pump import Pump
@@ -39,7 +42,20 @@ def drain(queue: str) -> int:
         return 0
 
 
+def _die_with_worker() -> None:
+    """If this is a work horse, end with the worker that forked it: nobody hears of it any more, and while the database
+    is away it would wait for ever."""
+    job = get_current_job()
+    if job is not None and job.worker_name:
+        pid = job.connection.hget(f"rq:worker:{job.worker_name}", "pid")
+        if pid is not None and int(pid) == os.getppid():
+            die_with_parent()
+            if is_orphan(int(pid)):  # before we could say so
+                raise SystemExit(1)
+
+
 def _drain(queue: str) -> int:
+    _die_with_worker()
     bell = transport.get()
     if isinstance(bell, RqTransport):
         bell.drain_begins(queue)

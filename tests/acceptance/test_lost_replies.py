@@ -82,7 +82,7 @@ def test_whatever_reply_is_lost_each_sub_plan_is_made_and_counted_once(
     assert set(Counter(line for line in journal.lines if line.startswith("run")).values()) == {1}
 
 
-def worker_behind(proxy: Proxy, processes: Processes, **settings: str) -> ManageProcess:
+def worker_behind(proxy: Proxy, processes: Processes, **settings: object) -> ManageProcess:
     """A worker whose connections pass the proxy, ready to work."""
     given = json.dumps({**json.loads(SETTINGS), **settings})
     worker = processes.manage("rqworker", "default", DYNFLOW_SETTINGS=given, **proxy.environ)

@@ -8,9 +8,12 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
+from dynflow_app.ledger import silence
 from dynflow_app.ledger.sessions import end_sessions_of, guard_shared_transaction, guarded_sessions
 from dynflow_app.models.base import execute, is_session_lost, is_victim, open_session
+from project.servers import EmbeddedServers
 from tests.factories import PlanFactory
+from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.servers]
 
@@ -96,3 +99,38 @@ def test_the_sessions_of_a_world_can_be_ended() -> None:
     for thread in threads:
         thread.join(timeout=20)
     assert is_lost == {"dead": True, "alive": False}
+
+
+def test_a_statement_that_the_server_is_at_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "DEADLINE", 0.2)
+    with guarded_sessions():
+        session = open_session()
+        assert execute("SELECT 1 FROM pg_sleep(1)") == [(1,)]
+        assert not is_session_lost(session)
+
+
+def test_an_answer_that_got_lost_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, database_proxy: Proxy, servers: EmbeddedServers
+) -> None:
+    # given a session that passes a door
+    monkeypatch.setattr(silence, "DEADLINE", 0.3)
+    connection.close()
+    with pytest.MonkeyPatch.context() as door, guarded_sessions():
+        door.setitem(connection.settings_dict, "HOST", str(database_proxy.socket.parent))
+        session = open_session()
+
+        # when that passes nothing any more for it, then the statement ends with an error, and the next one is fine
+        database_proxy.forget()
+        with pytest.raises(OperationalError, match=r"has not answered for 0\.3 s"):
+            execute("SELECT 1")
+        assert is_session_lost(session)
+        connection.close()
+        assert execute("SELECT 1") == [(1,)]
+    connection.close()
+
+
+def test_processes_ask_the_kernel_to_find_dead_connections() -> None:
+    with guarded_sessions():
+        options = connection.get_connection_params()
+    assert options["connect_timeout"] == 5
+    assert options["tcp_user_timeout"] == 15_000
