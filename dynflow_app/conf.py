@@ -57,6 +57,8 @@ class Defaults:
     """Largest input or output of one action, as JSON."""
     ERROR_LIMIT: int = 64 * 1024
     """Longest message or traceback kept of an error; longer ones are cut in the middle."""
+    LOG_LIMIT: int = 1024 * 1024
+    """Characters that one invocation of a step may log; beyond that only the last 64 Ki are kept, and a count."""
     ENCRYPTION_KEYS: tuple[str, ...] = ()
     """Fernet keys for what actions call sensitive: the first encrypts, all decrypt. Empty: it is stored as it is."""
     MIDDLEWARE: tuple[str, ...] = ()

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 from dynflow_app.models import Action, OutputChunk, Step
 from dynflow_app.models.base import execute, is_postgresql, ledger_connection, values_table
-from dynflow_app.payloads.errors import bounded
+from dynflow_app.payloads.errors import storable
+
+CHUNK = 64 * 1024
 
 _STEP = Step._meta.db_table
 
 
 def write_log(pieces: Iterable[tuple[int, int, str]]) -> None:
-    """Store one chunk for each action and attempt of these pieces; those of actions deleted meanwhile are dropped."""
+    """Store these pieces in the order in which they came, those of an action and attempt together, in chunks of at most
+    ``CHUNK`` characters; those of actions deleted meanwhile are dropped."""
     texts: dict[tuple[int, int], list[str]] = {}
     for action_id, attempt, text in pieces:
         texts.setdefault((action_id, attempt), []).append(text)
@@ -20,9 +23,10 @@ def write_log(pieces: Iterable[tuple[int, int, str]]) -> None:
         return
     known = set(Action.objects.filter(id__in={action for action, _ in texts}).values_list("id", flat=True))
     OutputChunk.objects.bulk_create(
-        OutputChunk(action_id=action, attempt=attempt, text=bounded("".join(parts)))
-        for (action, attempt), parts in texts.items()
+        OutputChunk(action_id=action, attempt=attempt, text=text[start : start + CHUNK])
+        for (action, attempt), text in ((key, storable("".join(parts))) for key, parts in texts.items())
         if action in known
+        for start in range(0, len(text), CHUNK)
     )
 
 

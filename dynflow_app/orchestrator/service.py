@@ -55,6 +55,7 @@ class Orchestrator:
         self._leader = Leader()
         self._duties = self._new_duties()
         self._look_at = 0.0
+        self._stands_by = False
 
     def run(self) -> bool:
         """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
@@ -89,9 +90,11 @@ class Orchestrator:
         term = self._leader.term
         if term is None:
             if self._leader.try_to_lead():
+                self._stands_by = False
                 self._duties = self._new_duties()
                 self._look_at = 0.0
             elif self._standby:
+                self._say_that_it_stands_by()
                 self._stop.wait(settings.STANDBY_POLL_INTERVAL)
             else:
                 return False
@@ -104,6 +107,11 @@ class Orchestrator:
             if left > 0 and transport.get().wait_orchestrator(min(LONGEST_WAIT, left)):
                 self._look_at = 0.0
         return True
+
+    def _say_that_it_stands_by(self) -> None:
+        if not self._stands_by:
+            self._stands_by = True
+            _log.warning("standing by: another orchestrator has the lease", extra={"action": "role_changed"})
 
     def _look(self, term: Term) -> None:
         """Act on what is due, and note when to look again."""

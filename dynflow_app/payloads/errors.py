@@ -32,10 +32,15 @@ def as_error(kind: str, message: str, backtrace: str = "") -> dict[str, Any]:
     return {"class": kind, "message": message, "backtrace": backtrace}
 
 
+def storable(text: str) -> str:
+    """`text` as both databases can store it."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
 def bounded(text: str) -> str:
     """`text` as both databases can store it, cut in the middle if too long."""
     limit = settings.ERROR_LIMIT
-    text = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    text = storable(text)
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-limit // 2 :]}"

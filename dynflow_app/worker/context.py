@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -16,13 +17,13 @@ from dynflow_app.exceptions import PlanningError
 from dynflow_app.messages import Claimed, SelfEvent
 from dynflow_app.models import Action, Step
 from dynflow_app.models.resource_lock import resource_key
-from dynflow_app.payloads.errors import bounded
 from dynflow_app.payloads.json import check_json, resolve
 from dynflow_app.payloads.sealing import scrub, seal, secrets_in, unseal
 from dynflow_app.states import Cause, Phase
 from dynflow_app.worker import sub_plans
 from dynflow_app.worker.invocation import Invocation
 from dynflow_app.worker.outage import outlasting
+from dynflow_app.worker.step_log import StepLog
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class StepContext:
         self._step = step
         self._io = io
         self._invocation = invocation
+        self._log, self._log_lock = StepLog(settings.LOG_LIMIT), threading.Lock()
         stored = seal(resolve(step.input, outputs or {}) if step.consumes else step.input, action_class.sensitive)
         self.resolved_input = json.dumps(stored) if step.consumes else None  # before user code can change it
         self.secrets = secrets_in(stored) | secrets_in(step.output)
@@ -87,10 +89,20 @@ class StepContext:
         return f"{self._step.plan_id}-{self._step.number}"
 
     def log(self, text: str) -> None:
-        """Append an output chunk; written to the ledger within moments. Raises TypeError for anything but text."""
+        """Append an output chunk; written to the ledger within moments. Beyond ``LOG_LIMIT`` characters only the last
+        ones of an invocation are kept, and written at its end. Raises TypeError for anything but text."""
         if not isinstance(text, str):  # here it fails this step; at the ledger it would fail all steps around it
             raise TypeError(f"log() takes text, not {type(text).__name__}: write self.log(str(value)).")
-        self._io.log(self._step, bounded(scrub(text, self.secrets)))
+        text = scrub(text, self.secrets)
+        with self._log_lock:  # user code may log from threads of its own
+            if text := self._log.take(text):
+                self._io.log(self._step, text)
+
+    def end_log(self) -> None:
+        """Append what was held back; called when the code has ended."""
+        with self._log_lock:
+            if rest := self._log.rest():
+                self._io.log(self._step, rest)
 
     def check_cancelled(self) -> None:
         """Raise what ends this invocation, if the step was told to end."""

@@ -59,6 +59,9 @@ def execute(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO)
         return succeeded(step, context, started)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of user code must not end the worker
         return ended_early(step, error, started, invocation, action, context)
+    finally:
+        if context is not None:
+            context.end_log()
 
 
 async def execute_async(step: Claimed, outputs: Outputs, invocation: Invocation, io: StepIO) -> Outcome:
@@ -77,6 +80,9 @@ async def execute_async(step: Claimed, outputs: Outputs, invocation: Invocation,
         return succeeded(step, context, started)
     except BaseException as error:
         return ended_early(step, error, started, invocation, action, context)
+    finally:
+        if context is not None:
+            context.end_log()
 
 
 def _rescued(step: Claimed, invocation: Invocation, io: StepIO, started: float) -> Outcome:

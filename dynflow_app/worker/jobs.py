@@ -22,6 +22,8 @@ from dynflow_app.worker.pump import Pump
 atexit.register(close_resources)  # of workers that run jobs in their own process
 _log = logging.getLogger("dynflow_app.worker")
 
+served_here: frozenset[str] = frozenset()
+"""Queues whose steps children of this worker run, so that it leaves them to those: they obey its signals."""
 SLICE = 60.0
 """Seconds after which a drain job claims no more, so that the worker can serve its other jobs and commands."""
 
@@ -59,6 +61,9 @@ def _drain(queue: str) -> int:
     bell = transport.get()
     if isinstance(bell, RqTransport):
         bell.drain_begins(queue)
+    if queue in served_here:
+        bell.pass_on([queue])
+        return 0
     require_no_other_way([WorldKind.EXECUTOR])
     world = register(WorldKind.WORKER, [queue])
     heartbeat = Heartbeat(world)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import time
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -19,6 +20,7 @@ from dynflow_app import clock, transport
 from dynflow_app.conf import settings
 from dynflow_app.processes.parent_death import die_with_parent
 from dynflow_app.processes.waiting import Backoff
+from dynflow_app.worker import jobs
 
 _log = logging.getLogger("dynflow_app.worker")
 
@@ -40,6 +42,8 @@ class Worker(RqWorker):
         """Run until stopped; with ``burst``, until nothing is ready. Returns whether an RQ job was done."""
         burst = bool(kwargs.get("burst", args[0] if args else False))
         crew = Crew(self.name, self.queue_names(), burst=burst)
+        if not burst:  # then nothing may be left when the crew has gone
+            jobs.served_here = frozenset(self.queue_names())
         signal.signal(signal.SIGCHLD, lambda *_: crew.notice_end())
         try:
             worked = bool(super().work(*args, **kwargs))
@@ -49,6 +53,12 @@ class Worker(RqWorker):
         if crew.failed:
             raise SystemExit(1)
         return worked
+
+    def request_force_stop(self, signum: int, frame: Any) -> None:
+        """RQ takes a second signal within a second for an echo of the first; whoever sends SIGTERM twice means it."""
+        if signum == signal.SIGTERM and self._shutdown_requested_date is not None:
+            self._shutdown_requested_date -= timedelta(seconds=2)
+        super().request_force_stop(signum, frame)
 
     def heartbeat(self, *args: Any, **kwargs: Any) -> None:
         """RQ registers only at birth; after Redis was emptied its dashboard would never show this worker again."""
