@@ -37,7 +37,7 @@ def claim(world_id: UUID, queues: Sequence[str] | None, limit: int, *, worker: s
     """Take up to `limit` ready steps of `queues`, the first queue first; in each, by priority, then in fair order.
     None stands for every queue at once.
 
-    Competing claims pass each other. An invalidated world gets nothing.
+    Competing claims pass each other, and steps whose rows somebody else has locked. An invalidated world gets nothing.
     """
     taken: list[int] = []
     wanted = Ticket.objects.queues() if queues is None else queues
@@ -56,9 +56,10 @@ def claim(world_id: UUID, queues: Sequence[str] | None, limit: int, *, worker: s
 def _take_tickets(world_id: UUID, queue: str, limit: int) -> list[int]:
     connection = ledger_connection()
     world = db_key(world_id, connection)
-    lock = "FOR UPDATE SKIP LOCKED" if is_postgresql(connection) else ""
+    lock = "FOR UPDATE OF ticket SKIP LOCKED FOR NO KEY UPDATE OF step SKIP LOCKED" if is_postgresql(connection) else ""
     picked = f"""
-        SELECT step_id FROM {_TICKET} WHERE {CLAIMABLE_SQL} AND queue = %s ORDER BY rank, tag, step_id LIMIT %s {lock}
+        SELECT ticket.step_id FROM {_TICKET} AS ticket JOIN {_STEP} AS step ON step.id = ticket.step_id
+        WHERE {CLAIMABLE_SQL} AND ticket.queue = %s ORDER BY ticket.rank, ticket.tag, ticket.step_id LIMIT %s {lock}
     """  # noqa: S608 - names are ours
     ids = [row[0] for row in execute(picked, [queue, limit])]
     if not ids:

@@ -26,6 +26,8 @@ FORGET_INTERVAL = 600.0
 SHORTEST_WAIT = 0.01
 LONGEST_WAIT = 1.0
 """Seconds after which the loop sees to its lease and its duties even if nothing rings."""
+LEAST_LIMIT = 30.0
+"""Seconds that a transaction of the leader may take, however short its lease is."""
 LONGEST_LOOK = 5.0
 """Seconds after which it looks for timers even if nothing rings and none is known to be due: whoever sets a timer
 rings, but a ring may be lost."""
@@ -59,7 +61,9 @@ class Orchestrator:
 
     def run(self) -> bool:
         """Lead whenever possible until `stop` is set. Returns False if another leads and standing by is not wanted."""
-        with guarded_sessions(longest=settings.LEASE):  # so that it has no locks when somebody else may lead
+        # Not much longer than its lease, or a standby would wait for the row that says who leads; but long enough to
+        # start the largest of plans on a slow server.
+        with guarded_sessions(longest=max(3 * settings.LEASE, LEAST_LIMIT)):
             return self._serve()
 
     def _serve(self) -> bool:

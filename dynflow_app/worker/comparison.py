@@ -72,6 +72,8 @@ class Comparison:
             return Effects()
         with transaction.atomic(using=ledger_alias()):
             taken = reclaim(self._world.pk, worker=str(self._world), started=frozenset(), only=step_ids, waits=False)
+        if not taken.handed_back:  # somebody has locked their plans; the next comparison finds them again
+            return taken.effects
         _log.warning(
             "%s handed back %d steps that the ledger believed to run here: the reply to their claim was lost",
             self._world, taken.handed_back, extra={"action": "strays_handed_back", "steps": step_ids[:100]},

@@ -74,6 +74,7 @@ class Pump:
         self._grace = grace
         self._unwritten = Written()
         self._aside = Aside()
+        self._is_blocked = False
         self._stopping = threading.Event()
         self._stopping_since = 0.0
         self._more = True
@@ -121,10 +122,11 @@ class Pump:
                 backoff.reset()
             except (DatabaseError, InterfaceError) as error:
                 if is_victim(error):
-                    self._unwritten.outcomes = self._aside.sort_out(self._unwritten.outcomes)
+                    self._is_blocked = True
+                    self._recorder.pass_locked()
                     _log.warning(
                         "%s waited for a lock of somebody else: %s", self.world, str(error).strip(),
-                        extra={"action": "blocked", "aside": len(self._aside)},
+                        extra={"action": "blocked"},
                     )  # fmt: skip
                 elif is_outage(error):
                     self._comparison.doubt()
@@ -148,12 +150,16 @@ class Pump:
         if self._stopping.is_set():
             self._unwritten.outcomes += self._hand.withdraw()
         self._gather()
+        was_blocked, self._is_blocked = self._is_blocked, False
+        if was_blocked:
+            self._unwritten.outcomes = self._aside.sort_out(self._unwritten.outcomes)
         self._unwritten.outcomes += self._aside.due()
         if self._comparison.is_due:
             self._compare()
         if self._hand and self._stop_requests.is_due():
             self._give_up_on(self._stop_requests.look(self._hand.invocations))
-        limit = 0 if self._is_passing_on else self._room()
+        # What blocks may be what is claimed first, so that is recorded alone which was to be recorded with it.
+        limit = 0 if self._is_passing_on or was_blocked else self._room()
         self._is_passing_on = False
         if not (self._unwritten or (limit and self._more)):
             return
@@ -168,7 +174,7 @@ class Pump:
         for outcome in self._unwritten.outcomes:
             self._hand.is_over(outcome.step_id, outcome.attempt)
         self._unwritten = Written()
-        self._more = len(turned.claimed) == limit > 0
+        self._more = was_blocked or len(turned.claimed) == limit > 0
         if turned.claimed:
             self._appetite.is_for_coroutines = self._hand.take(turned.claimed, turned.outputs)
         self._ring(turned.effects, turned.claimed)

@@ -21,6 +21,9 @@ from dynflow_app.payloads.errors import describe
 from dynflow_app.states import StepState
 from dynflow_app.worker.inbox import LogPiece, Progress
 
+PASSES_FOR = 30.0
+"""Seconds after somebody's lock was in the way until a claim expects none again."""
+
 
 @dataclass(slots=True)
 class Written:
@@ -55,6 +58,7 @@ class Recorder:
         """Whether each outcome is written behind a savepoint, since one of them cannot be stored."""
         self.seconds = 0.0
         """How long a turn takes."""
+        self._passes_until = 0.0
 
     def turn(self, written: Written, limit: int) -> Turned:
         """Write it and claim up to `limit` steps, in one transaction. Raises what the database raises; then nothing
@@ -66,8 +70,14 @@ class Recorder:
         self.seconds += (clock.monotonic() - began - self.seconds) * 0.3
         return turned
 
+    def pass_locked(self) -> None:
+        """For a while, take the way that passes steps which somebody else has locked."""
+        self._passes_until = clock.monotonic() + PASSES_FOR
+
     def _is_common(self, written: Written) -> bool:
         if written.pieces or written.progress or self.is_careful or self._queues is None:
+            return False
+        if clock.monotonic() < self._passes_until:
             return False
         return turning.can_turn(written.outcomes)
 

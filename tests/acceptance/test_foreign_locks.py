@@ -20,7 +20,7 @@ from tests.acceptance.test_crashes import FAST
 from tests.acceptance.test_lost_replies import SETTINGS
 from tests.acceptance.test_lost_workers import child_of
 from tests.support import Processes, wait_until
-from tests.testapp.actions import Record, SlowRowsThatMayBeRepeated
+from tests.testapp.actions import Record, RecordFirst, SlowRowsThatMayBeRepeated
 from tests.testapp.journal import Journal
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
@@ -108,11 +108,30 @@ def test_a_standby_takes_over_whatever_plan_is_locked(processes: Processes, jour
     assert plan.wait(timeout=30).result == PlanResult.SUCCESS
 
 
+def test_a_ready_step_whose_row_is_locked_is_passed(processes: Processes, journal: Journal) -> None:
+    # given a step that is next in line in its queue, of which somebody has locked the row, and a worker of two queues
+    first = trigger(RecordFirst, name="blocked", options=TriggerOptions(priority=5))
+    with locked(first, "SELECT 1 FROM dynflow_app_step WHERE plan_id = %s FOR UPDATE"):
+        processes.manage("dynflow_orchestrator", DYNFLOW_SETTINGS=FAST)
+        processes.manage("rqworker", "first", "default", DYNFLOW_SETTINGS=FAST)
+
+        # then others of both queues run to their end
+        for number in range(10):
+            for action in (Record, RecordFirst):
+                assert trigger(action, name=f"n{number}").wait(timeout=20).result == PlanResult.SUCCESS
+        assert first.steps.get().state == StepState.READY
+
+    # and once it is free it runs
+    assert first.wait(timeout=30).result == PlanResult.SUCCESS
+
+
 @contextmanager
-def locked(plan: ExecutionPlan) -> Iterator[int]:
+def locked(
+    plan: ExecutionPlan, how: str = "SELECT 1 FROM dynflow_app_executionplan WHERE id = %s FOR UPDATE"
+) -> Iterator[int]:
     """Somebody else's session that keeps the row; its pid."""
     given: dict[str, Any] = connection.get_connection_params()
     wanted = {key: given[key] for key in ("host", "port", "user", "password", "dbname") if given.get(key)}
     with psycopg.connect(**wanted, application_name="a shell") as session:
-        session.execute("SELECT 1 FROM dynflow_app_executionplan WHERE id = %s FOR UPDATE", [plan.pk])
+        session.execute(how, [plan.pk])
         yield session.info.backend_pid
