@@ -93,7 +93,8 @@ def is_transient(error: BaseException, session: Any = None) -> bool:
     """
     if not is_outage(error):
         return False
-    return is_victim(error) or is_session_lost(session) or not is_postgresql(ledger_connection())
+    is_busy = getattr(error.__cause__, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return is_victim(error) or is_session_lost(session) or is_busy
 
 
 def is_victim(error: BaseException) -> bool:
